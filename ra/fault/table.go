@@ -71,9 +71,11 @@ const (
 	ESTReadTimeout
 	ESTHTTPWriteFault
 	ESTAnswerUnreadable
+	ESTServerError
 	ClientCertificate
 	NotAuthorized
 	Busy
+	InProgress
 	Canceled
 	Internal
 
@@ -540,6 +542,13 @@ var table = [...]Row{
 		EST:   ESTHTTPUnsupported, Retry: Later, DeviceStatus: 15, Operation: 9,
 		Shows: []Sighting{{LogCAPF, "Enrollment rv = 11 (EST_ERR_HTTP_UNSUPPORTED) with pkcs7 length = 0"}},
 	},
+	ESTServerError: {
+		Name: "est-server-error", Symptom: "the EST server answered with an error",
+		Cause: "The registration authority could not get the certificate: certsrv failed it, or it failed itself. Its own text, if it sent one, follows.",
+		Fix:   "Read the registration authority's log for the same moment; it names the cause.",
+		EST:   ESTUnknown, HTTP: 502, Retry: Later, DeviceStatus: 15, Operation: 9,
+		Shows: []Sighting{{LogCAPF, "Enrollment rv = 94 (EST_ERR_UNKNOWN) with pkcs7 length = 0"}},
+	},
 	ClientCertificate: {
 		Name: "client-certificate", Symptom: "the client's certificate is not accepted",
 		Cause: "The TLS client certificate does not come from a configured CA, is out of its validity, or may not be used for this.",
@@ -560,6 +569,13 @@ var table = [...]Row{
 		Fix:   "Wait; the client asks again by itself. Look into the speed of the CA.",
 		EST:   ESTCAEnrollRetry, HTTP: 202, Retry: Later, DeviceStatus: 15, Operation: 9,
 		Shows: []Sighting{{LogOwn, "code busy"}},
+	},
+	InProgress: {
+		Name: "in-progress", Symptom: "the registration authority has not finished with the request",
+		Cause: "The CA has not answered yet, or a CA manager has not approved the request yet. The registration authority goes on with it by itself; nothing is lost.",
+		Fix:   "Ask again with the same request after the time given; it is not submitted a second time.",
+		EST:   ESTCAEnrollRetry, HTTP: 202, Retry: Later, DeviceStatus: 15, Operation: 9,
+		Shows: []Sighting{{LogCAPF, "Enrollment rv = 26 (EST_ERR_CA_ENROLL_RETRY) with pkcs7 length = 0"}},
 	},
 	Canceled: {
 		Name: "canceled", Symptom: "given up because the caller went away",

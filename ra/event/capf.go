@@ -1,6 +1,10 @@
 package event
 
-import "go.uber.org/zap/zapcore"
+import (
+	"time"
+
+	"go.uber.org/zap/zapcore"
+)
 
 // Session is the pair that begins most lines of a CAPF trace: the number of
 // the session and the name of the device, "2:SEP74A02FC0A675:".
@@ -166,6 +170,8 @@ type CAPFOperationStatus struct {
 	// "CERT_STATUS_UPGRADE_SUCCESS", 3.
 	DBStatus string `json:"db_status"`
 	DBNumber int    `json:"db_number"`
+	// Duration is how long the table took to write.
+	Duration time.Duration `json:"duration_ns,omitempty"`
 }
 
 // CAPFDeviceRow is a device's row as CAPF reads it. Values are written as the
@@ -180,6 +186,8 @@ type CAPFDeviceRow struct {
 	OperationStatus string `json:"operation_status"`
 	AuthMode        string `json:"auth_mode"`
 	FinishBy        string `json:"finish_by"` // "2019:01:20:12:00"
+	// Duration is how long the table took to answer.
+	Duration time.Duration `json:"duration_ns,omitempty"`
 }
 
 // CAPFTrace is a line of a CAPF trace that is none of the above: what a

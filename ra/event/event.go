@@ -13,6 +13,7 @@ package event
 
 import (
 	"context"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -37,6 +38,31 @@ type Conn struct {
 	Client string `json:"client"` // client address without port
 	Server string `json:"server"` // listening address with port
 }
+
+// Record is one event as a decoder of a log found it.
+type Record struct {
+	// Time is when the event happened, as far as its line says so. It is zero
+	// for lines that bear no time (CiscoRA stdout, libEST), and on the first
+	// of January of year 1 for lines that bear no date (CAPF) unless the
+	// decoder was told the day.
+	Time  time.Time
+	Event Event
+	// Conn is the EST connection that the line names. Number is 0 if it names
+	// none.
+	Conn Conn
+	// First and Last number the lines that the event was read from, counted
+	// from 1 in the order in which the decoder was given them.
+	First, Last int
+}
+
+// UnknownLine is a line that does not fit the grammar of its log at all: the
+// torn first or last line of a rotated file, or somebody else's words.
+type UnknownLine struct {
+	Text string `json:"text"`
+}
+
+// Kind returns "unknown-line".
+func (UnknownLine) Kind() string { return "unknown-line" }
 
 type (
 	idKey   struct{}

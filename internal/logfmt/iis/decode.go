@@ -1,0 +1,190 @@
+package iis
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/onlineca/onlineca/ra/event"
+)
+
+// Decoder turns lines into events. The zero Decoder reads a log with the
+// default fields until a #Fields directive says otherwise.
+//
+// The block of directives yields one event.WebLogHeader. A line that does not
+// have the values that its #Fields promise comes as event.UnknownLine.
+type Decoder struct {
+	// Unknown counts the lines that fit no grammar.
+	Unknown int
+
+	line    int
+	head    event.WebLogHeader
+	first   int
+	setters []setter
+	day     time.Time // of the last #Date, for logs whose lines have no date
+}
+
+// setter puts one value into a request; nil for a field that is not kept.
+type setter func(*event.WebRequest, []byte) bool
+
+// Line decodes the next line, given without its line feed, and calls yield for
+// each event that it completes.
+func (d *Decoder) Line(b []byte, yield func(event.Record)) {
+	d.line++
+	rec := event.Record{First: d.line, Last: d.line}
+	l, ok := ParseLine(b)
+	if ok && l.Name != nil && d.directive(l, yield) {
+		return
+	}
+	d.Flush(yield)
+	if ok && l.Name == nil {
+		e := event.WebRequest{Time: d.day}
+		if d.request(&e, l.Text) {
+			rec.Time, rec.Event = e.Time, e
+			yield(rec)
+			return
+		}
+	}
+	d.Unknown++
+	rec.Event = event.UnknownLine{Text: string(b)}
+	yield(rec)
+}
+
+// Flush yields a block of directives that ends before its #Fields.
+func (d *Decoder) Flush(yield func(event.Record)) {
+	if d.first > 0 {
+		d.header(d.line-1, yield)
+	}
+}
+
+func (d *Decoder) header(last int, yield func(event.Record)) {
+	rec := event.Record{Time: d.head.Date, Event: d.head, First: d.first, Last: max(d.first, last)}
+	d.head, d.first = event.WebLogHeader{}, 0
+	yield(rec)
+}
+
+// directive takes a directive of the header. It reports false for others.
+func (d *Decoder) directive(l Line, yield func(event.Record)) bool {
+	text := string(bytes.TrimSpace(l.Text))
+	begin := func(known bool) {
+		if known {
+			d.Flush(yield)
+		}
+		if d.first == 0 {
+			d.first = d.line
+		}
+	}
+	switch string(l.Name) {
+	case "Software":
+		begin(d.head.Software != "")
+		d.head.Software = text
+	case "Version":
+		begin(d.head.Version != "")
+		d.head.Version = text
+	case "Date":
+		t, err := time.Parse(dateLayout+" "+timeLayout, text)
+		if err != nil {
+			return false
+		}
+		begin(!d.head.Date.IsZero())
+		d.head.Date, d.day = t, t
+	case "Fields":
+		begin(false)
+		d.head.Fields = strings.Fields(text)
+		d.setters = settersOf(d.head.Fields)
+		d.header(d.line, yield)
+	default:
+		return false
+	}
+	return true
+}
+
+// request reads a line of values.
+func (d *Decoder) request(e *event.WebRequest, b []byte) bool {
+	if d.setters == nil {
+		d.setters = settersOf(DefaultFields)
+	}
+	for i, set := range d.setters {
+		value, rest, more := bytes.Cut(b, []byte(" "))
+		if len(value) == 0 || more == (i == len(d.setters)-1) {
+			return false
+		}
+		if set != nil && !set(e, value) {
+			return false
+		}
+		b = rest
+	}
+	return true
+}
+
+func settersOf(fields []string) []setter {
+	all := make([]setter, len(fields))
+	for i, f := range fields {
+		all[i] = setters[f]
+	}
+	return all
+}
+
+var setters = map[string]setter{
+	"date":            setDate,
+	"time":            setTime,
+	"s-ip":            textField(func(e *event.WebRequest) *string { return &e.ServerIP }),
+	"cs-method":       textField(func(e *event.WebRequest) *string { return &e.Method }),
+	"cs-uri-stem":     textField(func(e *event.WebRequest) *string { return &e.Stem }),
+	"cs-uri-query":    textField(func(e *event.WebRequest) *string { return &e.Query }),
+	"s-port":          numberField(func(e *event.WebRequest, n uint32) { e.Port = int(n) }),
+	"cs-username":     textField(func(e *event.WebRequest) *string { return &e.User }),
+	"c-ip":            textField(func(e *event.WebRequest) *string { return &e.ClientIP }),
+	"cs(User-Agent)":  setAgent,
+	"cs(Referer)":     textField(func(e *event.WebRequest) *string { return &e.Referer }),
+	"sc-status":       numberField(func(e *event.WebRequest, n uint32) { e.Status = int(n) }),
+	"sc-substatus":    numberField(func(e *event.WebRequest, n uint32) { e.Substatus = int(n) }),
+	"sc-win32-status": numberField(func(e *event.WebRequest, n uint32) { e.Win32 = n }),
+	"time-taken":      numberField(func(e *event.WebRequest, n uint32) { e.TimeTaken = time.Duration(n) * time.Millisecond }),
+}
+
+func textField(of func(*event.WebRequest) *string) setter {
+	return func(e *event.WebRequest, b []byte) bool {
+		if string(b) != "-" {
+			*of(e) = string(b)
+		}
+		return true
+	}
+}
+
+func numberField(put func(*event.WebRequest, uint32)) setter {
+	return func(e *event.WebRequest, b []byte) bool {
+		if string(b) == "-" {
+			return true
+		}
+		n, err := strconv.ParseUint(string(b), 10, 32)
+		put(e, uint32(n))
+		return err == nil
+	}
+}
+
+// setAgent reads a User-Agent, in which IIS writes blanks as plus signs.
+func setAgent(e *event.WebRequest, b []byte) bool {
+	if string(b) != "-" {
+		e.UserAgent = strings.ReplaceAll(string(b), "+", " ")
+	}
+	return true
+}
+
+// setDate and setTime add to each other, in either order.
+func setDate(e *event.WebRequest, b []byte) bool {
+	t, err := time.Parse(dateLayout, string(b))
+	h, m, s := e.Time.Clock()
+	y, mo, day := t.Date()
+	e.Time = time.Date(y, mo, day, h, m, s, 0, time.UTC)
+	return err == nil
+}
+
+func setTime(e *event.WebRequest, b []byte) bool {
+	t, err := time.Parse(timeLayout, string(b))
+	y, mo, day := e.Time.Date()
+	h, m, s := t.Clock()
+	e.Time = time.Date(y, mo, day, h, m, s, 0, time.UTC)
+	return err == nil
+}

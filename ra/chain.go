@@ -1,0 +1,121 @@
+package ra
+
+import (
+	"context"
+	"crypto/x509"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/onlineca/onlineca/ra/event"
+	"github.com/onlineca/onlineca/ra/fault"
+)
+
+// Chain is a [ChainSource] that keeps what another one delivered, so that a
+// client's question costs nothing and is answered while the certificate
+// authority is away.
+type Chain struct {
+	source ChainSource
+	cfg    ChainConfig
+	kept   atomic.Pointer[keptChain]
+}
+
+type keptChain struct {
+	certs []*x509.Certificate
+	since time.Time
+}
+
+// ChainConfig says how a [Chain] is kept fresh. The zero value is useful.
+type ChainConfig struct {
+	// Refresh is how often the chain is fetched again. 0 means every hour.
+	Refresh time.Duration
+	// Retry is how soon after a failed refresh. 0 means after a minute.
+	Retry time.Duration
+	// Log may be nil.
+	Log *zap.Logger
+}
+
+// NewChain fetches the chain from source and keeps it. That it cannot be
+// fetched is an error that names the cause; nothing is kept then. [Chain.Run]
+// refreshes it from then on.
+func NewChain(ctx context.Context, source ChainSource, cfg ChainConfig) (*Chain, error) {
+	if cfg.Refresh <= 0 {
+		cfg.Refresh = time.Hour
+	}
+	if cfg.Retry <= 0 {
+		cfg.Retry = time.Minute
+	}
+	c := &Chain{source: source, cfg: cfg}
+	certs, err := c.fetch(ctx)
+	if err != nil {
+		event.Emit(ctx, cfg.Log, event.ChainUnavailable{})
+		return nil, err
+	}
+	c.kept.Store(&keptChain{certs: certs, since: time.Now()})
+	event.Emit(ctx, cfg.Log, event.ChainRetrieved{Certificates: len(certs)})
+	return c, nil
+}
+
+// CACerts returns the chain last fetched: issuing CA first, root last. The
+// caller must not change it.
+func (c *Chain) CACerts(context.Context) ([]*x509.Certificate, error) {
+	return c.kept.Load().certs, nil
+}
+
+// Run refreshes the chain until ctx ends, and returns nil then. A refresh that
+// fails leaves the chain as it was.
+func (c *Chain) Run(ctx context.Context) error {
+	timer := time.NewTimer(c.cfg.Refresh)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		if err := c.Refresh(ctx); err != nil {
+			timer.Reset(c.cfg.Retry)
+			continue
+		}
+		timer.Reset(c.cfg.Refresh)
+	}
+}
+
+// Refresh fetches the chain now.
+func (c *Chain) Refresh(ctx context.Context) error {
+	old := c.kept.Load()
+	certs, err := c.fetch(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			event.Emit(ctx, c.cfg.Log, event.ChainStale{
+				Since: old.since, Code: fault.Of(err).Code.String(), Error: err.Error(),
+			})
+		}
+		return err
+	}
+	if slices.EqualFunc(old.certs, certs, (*x509.Certificate).Equal) {
+		certs = old.certs // so that whoever compares sees that nothing changed
+	} else {
+		e := event.ChainChanged{}
+		for _, cert := range certs {
+			e.Subjects = append(e.Subjects, cert.Subject.String())
+			e.Serials = append(e.Serials, cert.SerialNumber.Text(16))
+		}
+		event.Emit(ctx, c.cfg.Log, e)
+	}
+	c.kept.Store(&keptChain{certs: certs, since: time.Now()})
+	return nil
+}
+
+func (c *Chain) fetch(ctx context.Context) ([]*x509.Certificate, error) {
+	certs, err := c.source.CACerts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(certs) == 0 {
+		return nil, fault.Newf(fault.ChainUnreadable, "fetch the CA chain", "it has no certificate")
+	}
+	return certs, nil
+}

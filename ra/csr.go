@@ -1,0 +1,152 @@
+package ra
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/asn1"
+	"fmt"
+
+	"github.com/onlineca/onlineca/ra/fault"
+)
+
+// MaxCSRSize is the longest certificate request in DER, in bytes, that is
+// looked at. A request with an RSA key of 16384 bits and a dozen names has
+// 5 KiB.
+const MaxCSRSize = 48 << 10
+
+// minRSABits is what nobody may go below, whatever the policy says: Go's own
+// verification refuses shorter keys.
+const minRSABits = 1024
+
+// ParseCSR reads a PKCS#10 request (RFC 2986) in DER and verifies its
+// signature. The error is a fault.MalformedCSR, a fault.KeyTooShort for RSA
+// keys below 1024 bits, or a fault.BadCSRSignature.
+//
+// RSA-PSS signatures verify only when the salt is as long as the hash:
+// openssl needs -sigopt rsa_pss_saltlen:digest.
+func ParseCSR(der []byte) (*x509.CertificateRequest, error) {
+	csr, err := InspectCSR(der)
+	if err != nil {
+		return nil, err
+	}
+	if err := csr.CheckSignature(); err != nil {
+		return nil, fault.New(fault.BadCSRSignature, "certificate request for "+subjectOf(csr), err)
+	}
+	return csr, nil
+}
+
+// InspectCSR is [ParseCSR] without the signature, which somebody else must
+// still verify.
+func InspectCSR(der []byte) (*x509.CertificateRequest, error) {
+	const op = "read certificate request"
+	if len(der) == 0 {
+		return nil, malformed(op, "it is empty")
+	}
+	if len(der) > MaxCSRSize {
+		return nil, malformed(op, fmt.Sprintf("it has %d bytes, at most %d are read", len(der), MaxCSRSize))
+	}
+	csr, err := x509.ParseCertificateRequest(der)
+	if err != nil {
+		f := malformed(op, err.Error())
+		f.Err = err
+		return nil, f
+	}
+	switch key := csr.PublicKey.(type) {
+	case *rsa.PublicKey:
+		if n := key.N.BitLen(); n < minRSABits {
+			return nil, &fault.Fault{
+				Code: fault.KeyTooShort, Op: "certificate request for " + subjectOf(csr),
+				Message: fmt.Sprintf("an RSA key of %d bits; nothing below %d is accepted", n, minRSABits),
+			}
+		}
+	case *ecdsa.PublicKey, ed25519.PublicKey:
+	default:
+		return nil, malformed(op, fmt.Sprintf("its key is neither RSA, nor on a NIST curve, nor Ed25519 (algorithm %v)", publicKeyOID(csr)))
+	}
+	return csr, nil
+}
+
+func malformed(op, why string) *fault.Fault {
+	return &fault.Fault{Code: fault.MalformedCSR, Op: op, Message: why}
+}
+
+// subjectOf names a request in an error.
+func subjectOf(csr *x509.CertificateRequest) string {
+	if cn := csr.Subject.CommonName; cn != "" {
+		return cn
+	}
+	if s := csr.Subject.String(); s != "" {
+		return s
+	}
+	return "an empty subject"
+}
+
+func publicKeyOID(csr *x509.CertificateRequest) asn1.ObjectIdentifier {
+	var spki struct {
+		Algorithm struct {
+			Algorithm  asn1.ObjectIdentifier
+			Parameters asn1.RawValue `asn1:"optional"`
+		}
+		PublicKey asn1.BitString
+	}
+	_, _ = asn1.Unmarshal(csr.RawSubjectPublicKeyInfo, &spki)
+	return spki.Algorithm.Algorithm
+}
+
+// Attributes that a request can carry (RFC 2985; the second is Microsoft's
+// szOID_ENROLLMENT_NAME_VALUE_PAIR, by which a request can name a template or
+// a subject alternative name of its own to AD CS).
+var (
+	oidChallengePassword = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 7}
+	oidNameValuePair     = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 13, 2, 1}
+)
+
+// csrAttribute is one attribute of a request. The standard library shows only
+// those whose values are of one certain shape.
+type csrAttribute struct {
+	Type   asn1.ObjectIdentifier
+	Values []asn1.RawValue `asn1:"set"`
+}
+
+// csrAttributes reads the attributes of a request that has been parsed.
+func csrAttributes(csr *x509.CertificateRequest) ([]csrAttribute, error) {
+	var info struct {
+		Raw        asn1.RawContent
+		Version    int
+		Subject    asn1.RawValue
+		PublicKey  asn1.RawValue
+		Attributes []asn1.RawValue `asn1:"tag:0"`
+	}
+	if _, err := asn1.Unmarshal(csr.RawTBSCertificateRequest, &info); err != nil {
+		return nil, malformed("read the request's attributes", err.Error())
+	}
+	attrs := make([]csrAttribute, len(info.Attributes))
+	for i, raw := range info.Attributes {
+		if _, err := asn1.Unmarshal(raw.FullBytes, &attrs[i]); err != nil {
+			return nil, malformed("read the request's attributes", err.Error())
+		}
+	}
+	return attrs, nil
+}
+
+// ChallengePassword returns the request's challengePassword attribute
+// (RFC 2985 section 5.4.1), by which EST links a request to its TLS connection
+// (RFC 7030 section 3.5). ok is false when there is none.
+func ChallengePassword(csr *x509.CertificateRequest) (password string, ok bool, err error) {
+	attrs, err := csrAttributes(csr)
+	if err != nil {
+		return "", false, err
+	}
+	for _, a := range attrs {
+		if !a.Type.Equal(oidChallengePassword) {
+			continue
+		}
+		if len(a.Values) != 1 {
+			return "", false, malformed("read challengePassword", fmt.Sprintf("it has %d values", len(a.Values)))
+		}
+		return string(a.Values[0].Bytes), true, nil
+	}
+	return "", false, nil
+}

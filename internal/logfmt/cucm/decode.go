@@ -52,12 +52,7 @@ func (d *Decoder) Line(b []byte, yield func(event.Record)) {
 		yield(event.Record{Event: event.UnknownLine{Text: string(b)}, First: d.line, Last: d.line})
 		return
 	}
-	// Traces are written by several threads, so a line may be a little older
-	// than the one before it. Half a day back means midnight.
-	if l.Clock < d.last-12*time.Hour {
-		d.days++
-	}
-	d.last = l.Clock
+	days := d.tick(l.Clock)
 	if l.Mark != Body {
 		d.Layout++
 		d.wrap(l, yield)
@@ -66,7 +61,22 @@ func (d *Decoder) Line(b []byte, yield func(event.Record)) {
 	if d.inBlock(l, yield) {
 		return
 	}
-	d.emit(yield, decodeBody(l), l.Clock, d.days, d.line, d.line)
+	d.emit(yield, decodeBody(l), l.Clock, days, d.line, d.line)
+}
+
+// tick counts the days and returns the one to which a line belongs. A trace is
+// written by several threads, so that a line may be a little older than the
+// one before it, even over midnight; and clocks are put back by an hour. What
+// is older than that is of the next day.
+func (d *Decoder) tick(clock time.Duration) int {
+	if d.days > 0 && d.last < time.Minute && clock >= 24*time.Hour-time.Minute {
+		return d.days - 1
+	}
+	if clock < d.last-61*time.Minute {
+		d.days++
+	}
+	d.last = clock
+	return d.days
 }
 
 // Flush yields what waits for lines that will not come.

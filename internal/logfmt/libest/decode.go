@@ -98,7 +98,7 @@ func (d *Decoder) begins(l Line, rec event.Record, yield func(event.Record)) boo
 		}
 		return true
 	case fnError:
-		if len(l.Text) == 0 || l.Text[0] != '[' {
+		if len(l.Text) == 0 || l.Text[0] != '[' || len(l.Text) > maxBody {
 			return false
 		}
 		d.Flush(yield)

@@ -169,7 +169,7 @@ const hexDigits = "0123456789ABCDEF"
 // nothing that a client sends can begin a line of its own.
 func appendText(dst []byte, s string, lines bool) []byte {
 	for i := range len(s) {
-		if c := s[i]; (c < 0x20 || c == 0x7f) && !(lines && c == '\n') {
+		if c := s[i]; (c < 0x20 || c == 0x7f) && (c != '\n' || !lines) {
 			dst = append(dst, '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
 		} else {
 			dst = append(dst, c)

@@ -95,11 +95,15 @@ func appendHead(dst []byte, severity, fn string, num int) []byte {
 
 func isWord(b []byte) bool {
 	for _, c := range b {
-		if !(c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c == '_') {
+		if !isWordByte(c) {
 			return false
 		}
 	}
 	return len(b) > 0
+}
+
+func isWordByte(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c == '_'
 }
 
 // atoi reads a number as strconv.Itoa writes it.

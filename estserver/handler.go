@@ -42,9 +42,24 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{s: s, r: r, start: time.Now(), conn: s.connectionOf(r)}
 	ctx := x.identify(r.Context())
 	a := x.answerTo(ctx)
+	if a.err != nil {
+		drain(r)
+	}
 	// The client may be gone; the log says what it would have been told.
 	_ = a.write(w, event.ID(ctx))
 	x.report(ctx, a)
+}
+
+// maxDrain is how much of an unwanted body is read and thrown away, in bytes.
+const maxDrain = 32 << 20
+
+// drain reads what the client is still sending. If it were left unread, closing
+// the connection would reset it, and the client would lose the answer. A client
+// that waits for 100 Continue has sent nothing.
+func drain(r *http.Request) {
+	if r.Header.Get("Expect") == "" {
+		_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
+	}
 }
 
 // answerTo turns everything into an answer, a panic too.

@@ -1,0 +1,163 @@
+package chain
+
+import (
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// defects applies RFC 5280 section 6.1 to a path whose signatures are good.
+func (s *search) defects(certs []*x509.Certificate) []problem {
+	var out []problem
+	add := func(kind trouble, c *x509.Certificate, format string, args ...any) {
+		out = append(out, problem{kind, c, fmt.Sprintf(format, args...)})
+	}
+	below := 0 // CAs between this one and the leaf, self-issued ones not counted
+	for i, c := range certs {
+		switch kind := outside(c, s.at); kind {
+		case troubleNotYet:
+			add(kind, c, "%q is not valid before %s; the time is %s", issuedTo(c), stamp(c.NotBefore), stamp(s.at))
+		case troubleExpired:
+			add(kind, c, "%q has expired on %s; the time is %s", issuedTo(c), stamp(c.NotAfter), stamp(s.at))
+		}
+		if len(c.UnhandledCriticalExtensions) > 0 {
+			add(troubleCritical, c, "%q has a critical extension that is not understood: %s", issuedTo(c), c.UnhandledCriticalExtensions[0])
+		}
+		if i == 0 {
+			continue
+		}
+		if c.Version == 3 && !c.BasicConstraintsValid || c.BasicConstraintsValid && !c.IsCA || c.Version < 3 && !s.anchors.has(c) {
+			add(troubleNotCA, c, "%q is not a CA certificate (basic constraints), but %q names it as its issuer", issuedTo(c), issuedTo(certs[i-1]))
+		} else if c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0 {
+			add(troubleKeyUsage, c, "%q may not sign certificates: its key usage lacks keyCertSign", issuedTo(c))
+		}
+		if c.BasicConstraintsValid && c.MaxPathLen >= 0 && below > c.MaxPathLen {
+			add(troublePathLength, c, "%q allows %d CAs below it (path length), but there are %d", issuedTo(c), c.MaxPathLen, below)
+		}
+		if why := outsideConstraints(c, certs[:i]); why != "" {
+			add(troubleName, c, "%q %s", issuedTo(c), why)
+		}
+		if s.store != nil && !s.store.has(c) {
+			add(troubleNotInStore, c, "the certificate of the CA %q is not in the trust store", issuedTo(c))
+		}
+		if !selfIssued(c) {
+			below++
+		}
+	}
+	return out
+}
+
+// outsideConstraints applies a CA's name constraints (RFC 5280 section 4.2.1.10)
+// to the subject alternative names of the certificates below it.
+func outsideConstraints(ca *x509.Certificate, below []*x509.Certificate) string {
+	limits := len(ca.PermittedDNSDomains) + len(ca.ExcludedDNSDomains) + len(ca.PermittedIPRanges) + len(ca.ExcludedIPRanges) +
+		len(ca.PermittedEmailAddresses) + len(ca.ExcludedEmailAddresses) + len(ca.PermittedURIDomains) + len(ca.ExcludedURIDomains)
+	if limits == 0 {
+		return ""
+	}
+	names := 0
+	for i, c := range below {
+		if names += len(c.DNSNames) + len(c.IPAddresses) + len(c.EmailAddresses) + len(c.URIs); names*limits > maxComparisons {
+			return fmt.Sprintf("has more name constraints than are checked (%d, for %d names)", limits, names)
+		}
+		if i > 0 && selfIssued(c) {
+			continue
+		}
+		for _, name := range c.DNSNames {
+			if why := constrained("DNS name", name, ca.PermittedDNSDomains, ca.ExcludedDNSDomains, withinDomain, wildcardMeets); why != "" {
+				return why
+			}
+		}
+		for _, ip := range c.IPAddresses {
+			within := func(ip net.IP, n *net.IPNet) bool { return n.Contains(ip) }
+			if why := constrained("address", ip, ca.PermittedIPRanges, ca.ExcludedIPRanges, within, within); why != "" {
+				return why
+			}
+		}
+		for _, mail := range c.EmailAddresses {
+			if why := constrained("mail address", mail, ca.PermittedEmailAddresses, ca.ExcludedEmailAddresses, mailWithin, mailWithin); why != "" {
+				return why
+			}
+		}
+		for _, u := range c.URIs {
+			if why := constrained("URI", u, ca.PermittedURIDomains, ca.ExcludedURIDomains, uriWithin, uriWithin); why != "" {
+				return why
+			}
+		}
+	}
+	return ""
+}
+
+// constrained says how a name breaks the constraints for names of its kind.
+func constrained[N, C any](kind string, name N, permitted, excluded []C, within, meets func(N, C) bool) string {
+	for _, x := range excluded {
+		if meets(name, x) {
+			return fmt.Sprintf("excludes the %s %v (name constraints)", kind, name)
+		}
+	}
+	for _, p := range permitted {
+		if within(name, p) {
+			return ""
+		}
+	}
+	if len(permitted) > 0 {
+		return fmt.Sprintf("does not permit the %s %v (name constraints)", kind, name)
+	}
+	return ""
+}
+
+// withinDomain says whether a host is a domain or lies below it; a domain with
+// a leading dot does not include itself.
+func withinDomain(host, domain string) bool {
+	host, domain = strings.ToLower(strings.TrimSuffix(host, ".")), strings.ToLower(domain)
+	if domain == "" {
+		return true
+	}
+	if strings.HasPrefix(domain, ".") {
+		return strings.HasSuffix(host, domain) && len(host) > len(domain)
+	}
+	return host == domain || strings.HasSuffix(host, "."+domain)
+}
+
+// wildcardMeets is withinDomain for exclusions: a wildcard that could stand for
+// an excluded name counts as one.
+func wildcardMeets(host, domain string) bool {
+	if withinDomain(host, domain) {
+		return true
+	}
+	base, wild := strings.CutPrefix(strings.ToLower(host), "*.")
+	_, above, ok := strings.Cut(strings.ToLower(strings.TrimPrefix(domain, ".")), ".")
+	return wild && ok && above == base
+}
+
+// mailWithin: a constraint is a mailbox, a host, or a domain with a leading dot.
+func mailWithin(mail, constraint string) bool {
+	at := strings.LastIndexByte(mail, '@')
+	if strings.Contains(constraint, "@") {
+		c := strings.LastIndexByte(constraint, '@')
+		return mail[:max(at, 0)] == constraint[:c] && strings.EqualFold(mail[at+1:], constraint[c+1:])
+	}
+	return hostWithin(mail[at+1:], constraint)
+}
+
+func uriWithin(u *url.URL, constraint string) bool { return hostWithin(u.Hostname(), constraint) }
+
+// hostWithin is the rule for mail and URIs: without a leading dot the host must
+// be equal.
+func hostWithin(host, constraint string) bool {
+	if constraint == "" || strings.EqualFold(host, constraint) {
+		return true
+	}
+	return strings.HasPrefix(constraint, ".") && withinDomain(host, constraint)
+}
+
+// stamp is a time as people are told it.
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 MST") }
+
+// validity is a certificate's validity in days.
+func validity(c *x509.Certificate) string {
+	return c.NotBefore.UTC().Format("2006-01-02") + " to " + c.NotAfter.UTC().Format("2006-01-02")
+}

@@ -1,0 +1,288 @@
+package chain
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Trouble is a kind of defect of a path (RFC 5280 section 6).
+type trouble string
+
+const (
+	troubleExpired      trouble = "expired"
+	troubleNotYet       trouble = "not-yet-valid"
+	troubleNotCA        trouble = "not-a-ca"
+	troubleKeyUsage     trouble = "no-cert-sign"
+	troublePathLength   trouble = "path-length"
+	troubleName         trouble = "name-constraint"
+	troubleCritical     trouble = "critical-extension"
+	troubleNoIssuer     trouble = "issuer-missing"
+	troubleSignature    trouble = "bad-signature"
+	troubleUntrusted    trouble = "root-untrusted"
+	troubleNotInStore   trouble = "not-in-store"
+	troubleLoop         trouble = "loop"
+	troubleGaveUp       trouble = "gave-up"
+	troubleWeakUnproven trouble = "unverifiable"
+)
+
+// problem is one defect of a path.
+type problem struct {
+	kind   trouble
+	cert   *x509.Certificate
+	detail string
+}
+
+// path is the best way that was found from a certificate to a trust anchor.
+type path struct {
+	// certs begins with the certificate itself. The last one is the anchor when
+	// the path is complete.
+	certs    []*x509.Certificate
+	complete bool
+	problems []problem
+	// verifies and steps say how much work it was.
+	verifies, steps int
+}
+
+// valid says whether the path leads to an anchor and has no defect.
+func (p *path) valid() bool { return p.complete && len(p.problems) == 0 }
+
+// find returns the first problem of one of the kinds.
+func (p *path) find(kinds ...trouble) *problem {
+	for i := range p.problems {
+		if slices.Contains(kinds, p.problems[i].kind) {
+			return &p.problems[i]
+		}
+	}
+	return nil
+}
+
+// pool is a set of certificates, each once, found by subject.
+type pool struct {
+	certs     []*x509.Certificate
+	bySubject map[string][]*x509.Certificate
+	byRaw     map[string]*x509.Certificate
+}
+
+// newPool gathers certificates in the order given.
+func newPool(sets ...[]*x509.Certificate) *pool {
+	p := &pool{bySubject: map[string][]*x509.Certificate{}, byRaw: map[string]*x509.Certificate{}}
+	for _, set := range sets {
+		for _, c := range set {
+			if p.byRaw[string(c.Raw)] != nil {
+				continue
+			}
+			p.byRaw[string(c.Raw)] = c
+			p.certs = append(p.certs, c)
+			p.bySubject[string(c.RawSubject)] = append(p.bySubject[string(c.RawSubject)], c)
+		}
+	}
+	return p
+}
+
+func (p *pool) has(c *x509.Certificate) bool { return p.byRaw[string(c.Raw)] != nil }
+
+// roots returns the self-signed certificates. As in OpenSSL, key identifiers
+// decide where there are any; a self-issued certificate without them is one
+// only if its own key has signed it. The signatures verified are limited.
+func roots(certs []*x509.Certificate) []*x509.Certificate {
+	var out []*x509.Certificate
+	verified := 0
+	for _, c := range certs {
+		switch {
+		case !selfIssued(c):
+		case len(c.AuthorityKeyId) > 0 && len(c.SubjectKeyId) > 0:
+			if bytes.Equal(c.AuthorityKeyId, c.SubjectKeyId) {
+				out = append(out, c)
+			}
+		case verified < maxVerifies:
+			verified++
+			if verifySignature(c, c) == nil {
+				out = append(out, c)
+			}
+		}
+	}
+	return out
+}
+
+func selfIssued(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) }
+
+var errKeyTooLarge = fmt.Errorf("the RSA key has more than %d bits and is not used", maxRSABits)
+
+// verifySignature says whether parent's key signed child. SHA-1 is accepted:
+// the manufacturing CAs that phones and CUCM trust still use it.
+func verifySignature(child, parent *x509.Certificate) error {
+	if k, ok := parent.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() > maxRSABits {
+		return errKeyTooLarge
+	}
+	return parent.CheckSignature(child.SignatureAlgorithm, child.RawTBSCertificate, child.Signature)
+}
+
+// search looks for a path, depth first, within a budget. Issuers that issue
+// each other, and thousands of CAs of one name, end it and not the program.
+type search struct {
+	pool    *pool
+	anchors *pool
+	store   *pool // nil, or where every CA of the path must be
+	at      time.Time
+
+	steps, verifies int
+	memo            map[[2]*x509.Certificate]error
+	best            *path
+}
+
+// findPath finds the best path from leaf by way of pool to one of anchors, at a
+// time. With a store, each CA of the path must be in it.
+func findPath(leaf *x509.Certificate, certs, anchors *pool, store *pool, at time.Time) *path {
+	s := &search{pool: certs, anchors: anchors, store: store, at: at, memo: map[[2]*x509.Certificate]error{}}
+	s.extend([]*x509.Certificate{leaf})
+	s.best.steps, s.best.verifies = s.steps, s.verifies
+	if s.exhausted() && !s.best.valid() {
+		s.best.problems = append(s.best.problems, problem{troubleGaveUp, leaf,
+			fmt.Sprintf("the search for a path was given up after %d certificates and %d signatures: too many CAs share a name, or issue each other", s.steps, s.verifies)})
+	}
+	return s.best
+}
+
+func (s *search) exhausted() bool { return s.steps >= maxSteps || s.verifies >= maxVerifies }
+
+// extend follows every issuer of the last certificate, and returns true when a
+// valid path has been found.
+func (s *search) extend(certs []*x509.Certificate) bool {
+	s.steps++
+	tip := certs[len(certs)-1]
+	if s.anchors.has(tip) {
+		return s.consider(certs, true, nil)
+	}
+	var end *problem
+	followed := false
+	for _, parent := range s.issuers(tip) {
+		if s.exhausted() || len(certs) >= maxPath {
+			break
+		}
+		if inPath(certs, parent) {
+			if !selfIssued(tip) {
+				end = &problem{troubleLoop, tip, fmt.Sprintf("%q is issued by a CA that it has itself issued, directly or not", issuedTo(tip))}
+			}
+			continue
+		}
+		if err := s.verify(tip, parent); err != nil {
+			end = badLink(tip, parent, err)
+			continue
+		}
+		followed = true
+		if s.extend(append(slices.Clip(certs), parent)) {
+			return true
+		}
+	}
+	if followed {
+		return false
+	}
+	return s.consider(certs, false, s.deadEnd(tip, end))
+}
+
+// issuers returns the certificates that bear the issuer's name: trusted ones
+// first, then those that are valid at the time.
+func (s *search) issuers(c *x509.Certificate) []*x509.Certificate {
+	rank := func(p *x509.Certificate) int {
+		switch {
+		case s.anchors.has(p):
+			return 0
+		case s.store != nil && s.store.has(p):
+			return 1
+		case outside(p, s.at) == "":
+			return 2
+		}
+		return 3
+	}
+	all := slices.Concat(s.anchors.bySubject[string(c.RawIssuer)], s.pool.bySubject[string(c.RawIssuer)])
+	seen := map[string]bool{}
+	all = slices.DeleteFunc(all, func(p *x509.Certificate) bool {
+		dup := seen[string(p.Raw)]
+		seen[string(p.Raw)] = true
+		return dup
+	})
+	slices.SortStableFunc(all, func(a, b *x509.Certificate) int { return cmp.Compare(rank(a), rank(b)) })
+	return all
+}
+
+func (s *search) verify(child, parent *x509.Certificate) error {
+	key := [2]*x509.Certificate{child, parent}
+	if err, known := s.memo[key]; known {
+		return err
+	}
+	s.verifies++
+	err := verifySignature(child, parent)
+	s.memo[key] = err
+	return err
+}
+
+// inPath says whether the path has the certificate already, or another one of
+// the same name and key.
+func inPath(certs []*x509.Certificate, c *x509.Certificate) bool {
+	return slices.ContainsFunc(certs, func(p *x509.Certificate) bool {
+		return bytes.Equal(p.Raw, c.Raw) ||
+			bytes.Equal(p.RawSubject, c.RawSubject) && bytes.Equal(p.RawSubjectPublicKeyInfo, c.RawSubjectPublicKeyInfo)
+	})
+}
+
+func badLink(child, parent *x509.Certificate, err error) *problem {
+	if errors.Is(err, x509.ErrUnsupportedAlgorithm) || errors.Is(err, errKeyTooLarge) || errors.As(err, new(x509.InsecureAlgorithmError)) {
+		return &problem{troubleWeakUnproven, child, fmt.Sprintf("the signature of %q cannot be verified: %v", issuedTo(child), err)}
+	}
+	return &problem{troubleSignature, child, fmt.Sprintf("%q names %q as its issuer, but the key of that certificate (%s) has not signed it: it is another CA of the same name, or an earlier key of that CA", issuedTo(child), issuedTo(parent), validity(parent))}
+}
+
+// deadEnd says why a path ends at c.
+func (s *search) deadEnd(c *x509.Certificate, met *problem) *problem {
+	switch {
+	case met != nil:
+		return met
+	case selfIssued(c) && s.verify(c, c) == nil:
+		return &problem{troubleUntrusted, c, fmt.Sprintf("%q is self-signed and not in the trust store", issuedTo(c))}
+	default:
+		return &problem{troubleNoIssuer, c, fmt.Sprintf("the certificate of %q, which issued %q, is missing", issuedBy(c), issuedTo(c))}
+	}
+}
+
+// consider compares a path that has ended with the best so far.
+func (s *search) consider(certs []*x509.Certificate, complete bool, end *problem) bool {
+	p := &path{certs: slices.Clone(certs), complete: complete}
+	if end != nil {
+		p.problems = append(p.problems, *end)
+	}
+	p.problems = append(p.problems, s.defects(p.certs)...)
+	if s.best == nil || better(p, s.best) {
+		s.best = p
+	}
+	return p.valid()
+}
+
+func better(a, b *path) bool {
+	if a.complete != b.complete {
+		return a.complete
+	}
+	if ra, rb := a.find(troubleUntrusted) != nil, b.find(troubleUntrusted) != nil; ra != rb {
+		return ra
+	}
+	if len(a.problems) != len(b.problems) {
+		return len(a.problems) < len(b.problems)
+	}
+	return len(a.certs) > len(b.certs)
+}
+
+// outside returns the trouble if t is not within c's validity, or "".
+func outside(c *x509.Certificate, t time.Time) trouble {
+	switch {
+	case t.Before(c.NotBefore):
+		return troubleNotYet
+	case t.After(c.NotAfter):
+		return troubleExpired
+	}
+	return ""
+}

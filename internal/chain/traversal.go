@@ -1,0 +1,167 @@
+package chain
+
+import (
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// traversalRules are the three causes that the document gives for "TLS
+// negotiation error", validity, and the cause of missing SSH tunnels.
+func traversalRules() []rule {
+	return []rule{
+		{"peer-address", "peer address among the Expressway-E's names", rulePeerAddress},
+		{"verify-name", "TLS verify name among the Expressway-C's names", ruleTLSVerifyName},
+		{"trust-c", "the Expressway-C trusts both chains", func(s *subject) ([]Finding, string) { return s.zoneTrust("Expressway-C", s.trust) }},
+		{"trust-e", "the Expressway-E trusts both chains", func(s *subject) ([]Finding, string) { return s.zoneTrust("Expressway-E", s.peerTrust) }},
+		{"chain", "each CA may issue what it has issued", ruleZoneChain},
+		{"validity", "within validity on both sides", ruleZoneValidity},
+		{"ssh-tunnels", "every intermediate in every trust store", ruleTunnels},
+	}
+}
+
+func negotiation(basis Basis) Finding {
+	return Finding{Level: Error, Text: negotiationText, Basis: basis}
+}
+
+// rulePeerAddress: the Expressway-C calls the other side by the peer addresses
+// of its zone. In a cluster each node has its own.
+func rulePeerAddress(s *subject) ([]Finding, string) {
+	switch {
+	case len(s.PeerAddress) == 0:
+		return nil, "no --peer-address given"
+	case s.peer.leaf == nil:
+		return nil, noCertificate
+	}
+	var out []Finding
+	for _, address := range s.PeerAddress {
+		if !slices.ContainsFunc(s.peer.leaves, func(c *x509.Certificate) bool { return hasName(allNames(c), address) }) {
+			f := negotiation(Documented)
+			f.Certificate = s.info(s.peer.leaf)
+			f.Detail = fmt.Sprintf("the peer address %q of the Expressway-C's zone is none of the Expressway-E's names: %s", address, printable(listNames(allNames(s.peer.leaf))))
+			f.Fix = "Set the peer address to a name in the Expressway-E's certificate, or have that issued again with this name."
+			out = append(out, f)
+		}
+	}
+	return out, ""
+}
+
+// ruleTLSVerifyName: the name must be in the certificate of every node of the
+// Expressway-C's cluster, so that it is best the cluster's name.
+func ruleTLSVerifyName(s *subject) ([]Finding, string) {
+	switch {
+	case s.VerifyName == "":
+		return nil, "no --verify-name given"
+	case s.files.leaf == nil:
+		return nil, noCertificate
+	}
+	var out []Finding
+	for _, c := range s.files.leaves {
+		if hasName(allNames(c), s.VerifyName) {
+			continue
+		}
+		f := negotiation(Documented)
+		f.Certificate = s.info(c)
+		f.Detail = fmt.Sprintf("the TLS verify name %q of the Expressway-E's zone is none of the Expressway-C's names: %s", s.VerifyName, printable(listNames(allNames(c))))
+		f.Fix = "Set the TLS verify name to a name in the Expressway-C's certificate; for a cluster, to its FQDN, and have it in the certificate of every node."
+		out = append(out, f)
+	}
+	return out, ""
+}
+
+// zoneTrust applies one side's trust store to the certificates of both. A root
+// is enough for the zone; intermediates are another rule's affair.
+func (s *subject) zoneTrust(who string, store *pool) ([]Finding, string) {
+	var out []Finding
+	seen := map[string]bool{}
+	for _, c := range slices.Concat(s.files.leaves, s.peer.leaves) {
+		p := s.zonePath(c, store, nil)
+		found := lacking(s, p, func() Finding { return negotiation(Documented) },
+			"Upload the certificate of the CA %q on the "+who+" under "+trustedCAMenu+", with every other CA of the chain.")
+		for _, f := range found {
+			f.Detail = fmt.Sprintf("the %s does not trust %q: %s", who, issuedTo(c), f.Detail)
+			if !seen[f.Fix] {
+				seen[f.Fix] = true
+				out = append(out, f)
+			}
+		}
+	}
+	return out, ""
+}
+
+func (s *subject) zonePath(c *x509.Certificate, store, require *pool) *path {
+	all := newPool(s.files.pool.certs, s.peer.pool.certs, s.trust.certs, s.peerTrust.certs)
+	return findPath(c, all, store.anchors(c), require, s.At)
+}
+
+// zoneProblems collects troubles of both sides' chains, each once.
+func (s *subject) zoneProblems(kinds []trouble, fix string) ([]Finding, string) {
+	var out []Finding
+	seen := map[string]bool{}
+	for _, c := range slices.Concat(s.files.leaves, s.peer.leaves) {
+		for _, t := range s.zonePath(c, newPool(s.trust.certs, s.peerTrust.certs), nil).problems {
+			key := string(t.kind) + string(t.cert.Raw)
+			if !slices.Contains(kinds, t.kind) || seen[key] {
+				continue
+			}
+			seen[key] = true
+			f := negotiation(Inferred)
+			f.Certificate, f.Detail, f.Fix = s.info(t.cert), t.detail, fix
+			out = append(out, f)
+		}
+	}
+	return out, ""
+}
+
+func ruleZoneChain(s *subject) ([]Finding, string) {
+	return s.zoneProblems(chainTroubles, "Use a certificate of a CA that may issue it.")
+}
+
+func ruleZoneValidity(s *subject) ([]Finding, string) {
+	return s.zoneProblems([]trouble{troubleExpired, troubleNotYet}, "Renew the certificate, or correct the clock (NTP).")
+}
+
+// ruleTunnels: with the root alone the zone comes up, but the SSH tunnels do
+// not, which is how a renewal under a new intermediate shows.
+func ruleTunnels(s *subject) ([]Finding, string) {
+	var out []Finding
+	seen := map[string]bool{}
+	for _, side := range []struct {
+		name  string
+		store *pool
+	}{{"Expressway-C", s.trust}, {"Expressway-E", s.peerTrust}} {
+		for _, c := range slices.Concat(s.files.leaves, s.peer.leaves) {
+			for _, t := range s.zonePath(c, side.store, side.store).problems {
+				if t.kind != troubleNotInStore || side.store.has(t.cert) || seen[side.name+string(t.cert.Raw)] || isRoot(t.cert) {
+					continue
+				}
+				seen[side.name+string(t.cert.Raw)] = true
+				out = append(out, Finding{Level: Error, Text: tunnelsText, Basis: Documented, Certificate: s.info(t.cert),
+					Detail: fmt.Sprintf("the intermediate %q is not in the trust store of the %s", issuedTo(t.cert), side.name),
+					Fix:    fmt.Sprintf("Upload the certificate of %q on the %s under %s, and every other intermediate on all Expressways.", issuedTo(t.cert), side.name, trustedCAMenu)})
+			}
+		}
+	}
+	return out, ""
+}
+
+func isRoot(c *x509.Certificate) bool { return len(roots([]*x509.Certificate{c})) == 1 }
+
+// zoneStates is what the Expressway's status pages show.
+func zoneStates(v *Verdict) []State {
+	zone, tunnels := "active", "active"
+	for _, f := range v.Findings() {
+		switch {
+		case f.Level != Error:
+		case f.Text == tunnelsText:
+			tunnels = "down (" + tunnelsText + ")"
+		default:
+			zone = "down (" + negotiationText + ")"
+		}
+	}
+	if strings.HasPrefix(zone, "down") && tunnels == "active" {
+		tunnels = "down, because the zone is"
+	}
+	return []State{{"traversal zone", zone}, {"SSH tunnels", tunnels}}
+}

@@ -225,9 +225,9 @@ func TestFaultsBecomeAnswers(t *testing.T) {
 	b := start(t, nil)
 	der := simpleCSR(t)
 	for _, code := range fault.Codes() {
-		b.ca.answer = func(context.Context, ra.Request) (ra.Result, error) {
+		b.ca.setAnswer(func(context.Context, ra.Request) (ra.Result, error) {
 			return ra.Result{}, &fault.Fault{Code: code, Op: "ask ca.internal.example", Message: "words of the CA", ReqID: 42, RetryAfter: 1500 * time.Millisecond}
-		}
+		})
 		res, body := b.post(t, enrollPath, "ciscora", "S3cret!pw", der)
 		want := code.Row().HTTP
 		if want == 0 {
@@ -243,18 +243,18 @@ func TestFaultsBecomeAnswers(t *testing.T) {
 			t.Errorf("%s: Retry-After %q", code, got)
 		}
 	}
-	b.ca.answer = func(context.Context, ra.Request) (ra.Result, error) {
+	b.ca.setAnswer(func(context.Context, ra.Request) (ra.Result, error) {
 		return ra.Result{State: ra.Pending, ReqID: 43, Message: "Taken Under Submission"}, nil
-	}
+	})
 	res, body := b.post(t, enrollPath, "ciscora", "S3cret!pw", der)
 	if res.StatusCode != 202 || res.Header.Get("Retry-After") != "60" || !strings.Contains(body, "Taken Under Submission") {
 		t.Errorf("%d %v %q", res.StatusCode, res.Header, body)
 	}
-	b.ca.answer = func(context.Context, ra.Request) (ra.Result, error) { panic("upstream") }
+	b.ca.setAnswer(func(context.Context, ra.Request) (ra.Result, error) { panic("upstream") })
 	if res, body := b.post(t, enrollPath, "ciscora", "S3cret!pw", der); res.StatusCode != 500 || !strings.Contains(body, "internal") {
 		t.Errorf("%d %q", res.StatusCode, body)
 	}
-	b.ca.answer = func(context.Context, ra.Request) (ra.Result, error) { return ra.Result{}, nil }
+	b.ca.setAnswer(func(context.Context, ra.Request) (ra.Result, error) { return ra.Result{}, nil })
 	if res, body := b.post(t, enrollPath, "ciscora", "S3cret!pw", der); res.StatusCode != 500 || body == "" {
 		t.Errorf("%d %q", res.StatusCode, body)
 	}

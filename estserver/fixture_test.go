@@ -131,6 +131,13 @@ func (a *authority) Enroll(ctx context.Context, r ra.Request) (ra.Result, error)
 	return ra.Result{State: ra.Issued, Certificate: cert, ReqID: int(t.SerialNumber.Int64())}, err
 }
 
+// setAnswer has f answer from now on, or the authority itself if it is nil.
+func (a *authority) setAnswer(f func(ctx context.Context, r ra.Request) (ra.Result, error)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.answer = f
+}
+
 // seen returns the requests that reached the authority.
 func (a *authority) seen() []ra.Request {
 	a.mu.Lock()
@@ -158,8 +165,8 @@ type bench struct {
 
 var testUsers = users{"ciscora": "S3cret!pw"}
 
-// start runs a server on loopback; change may alter its configuration.
-func start(tb testing.TB, change func(*estserver.Config)) *bench {
+// configure makes a server; change may alter its configuration.
+func configure(tb testing.TB, change func(*estserver.Config)) *bench {
 	tb.Helper()
 	b := &bench{ca: newAuthority(tb, "EST Test"), roots: x509.NewCertPool()}
 	b.roots.AddCert(b.ca.root)
@@ -180,6 +187,13 @@ func start(tb testing.TB, change func(*estserver.Config)) *bench {
 	if b.server, err = estserver.New(cfg); err != nil {
 		tb.Fatal(err)
 	}
+	return b
+}
+
+// start runs a server on loopback.
+func start(tb testing.TB, change func(*estserver.Config)) *bench {
+	tb.Helper()
+	b := configure(tb, change)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)

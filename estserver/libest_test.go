@@ -113,9 +113,9 @@ func TestLargeChainHasALength(t *testing.T) {
 // The statuses that libEST understands are those that faults are answered with.
 func TestPendingForLibEST(t *testing.T) {
 	b := start(t, nil)
-	b.ca.answer = func(context.Context, ra.Request) (ra.Result, error) {
+	b.ca.setAnswer(func(context.Context, ra.Request) (ra.Result, error) {
 		return ra.Result{}, &fault.Fault{Code: fault.Busy, RetryAfter: 90 * time.Second}
-	}
+	})
 	raw := b.raw(t, rawPost(enrollPath, basicHeader, b64(simpleCSR(t))))
 	if !strings.HasPrefix(raw, "HTTP/1.1 202 Accepted\r\n") || !strings.Contains(raw, "\r\nRetry-After: 90\r\n") || !strings.Contains(raw, "\r\nContent-Length: ") {
 		t.Errorf("%q", raw)

@@ -170,7 +170,7 @@ func estHTTP(cfg ESTConfig) *resty.Client {
 	}
 	client := resty.NewWithClient(&http.Client{
 		Transport: &http.Transport{
-			DialContext:            dial,
+			DialContext:            estDial(dial),
 			TLSClientConfig:        tlsConfig,
 			Protocols:              protocols,
 			DisableKeepAlives:      true,

@@ -140,7 +140,7 @@ func estHandshakeFault(err error) (fault.Code, int) {
 		return fault.ESTServerTrust, fault.ESTSSLConnect
 	case estCertificateAlert(err):
 		return fault.ClientCertificate, fault.ESTSSLConnect
-	case errors.As(err, &record):
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return fault.ESTAnswerUnreadable, fault.ESTSSLConnect
 	default:
 		return fault.ESTUnreachable, fault.ESTSSLConnect
@@ -152,9 +152,13 @@ func estHandshakeFault(err error) (fault.Code, int) {
 func estReadFault(method string, err error) (fault.Code, int) {
 	cut := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	var op *net.OpError
 	switch {
 	case estCertificateAlert(err):
 		return fault.ClientCertificate, fault.ESTSSLConnect
+	case errors.As(err, &op) && op.Op == "write":
+		// The transport says that it wrote the request before it has flushed it.
+		return fault.ESTHTTPWriteFault, fault.ESTHTTPWrite
 	case cut && method == http.MethodPost:
 		return fault.OutcomeUnknown, fault.ESTUnknown
 	default:

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"strings"
@@ -98,6 +99,34 @@ func (w *estWatch) trace() *httptrace.ClientTrace {
 	}
 }
 
+// estExchange is the key of an exchange's context among the values of the
+// context that its connection is dialled with.
+type estExchange struct{}
+
+// estDial ties a connection to its exchange. The transport dials detached from
+// the request, for the benefit of later ones; here there are none, so what is
+// still going on when the exchange ends has to end too.
+func estDial(dial estDialer) estDialer {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		exchange, ok := ctx.Value(estExchange{}).(context.Context)
+		if !ok {
+			return dial(ctx, network, addr)
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		stop := context.AfterFunc(exchange, cancel)
+		defer stop()
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		context.AfterFunc(exchange, func() { conn.Close() })
+		return conn, nil
+	}
+}
+
+type estDialer = func(ctx context.Context, network, addr string) (net.Conn, error)
+
 // estReply is an answer that was read whole.
 type estReply struct {
 	status int
@@ -163,6 +192,7 @@ func (c *ESTClient) exchange(parent context.Context, op, method, operation strin
 	watch := newESTWatch(c.cfg.Timeout, end)
 	defer watch.stop()
 
+	ctx = context.WithValue(ctx, estExchange{}, ctx)
 	req := c.http.R().SetContext(httptrace.WithClientTrace(ctx, watch.trace()))
 	req.SetHeader("User-Agent", c.cfg.UserAgent).SetHeader("Accept", "*/*")
 	if body != nil {

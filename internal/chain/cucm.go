@@ -64,7 +64,7 @@ func ruleIISTrust(s *subject) ([]Finding, string) {
 			out = append(out, f)
 		}
 	}
-	return out, ""
+	return append(out, s.secondWay(s.files.path)...), ""
 }
 
 func ruleIISValidity(s *subject) ([]Finding, string) {

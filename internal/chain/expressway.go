@@ -105,7 +105,18 @@ func ruleChainDefects(s *subject) ([]Finding, string) {
 				Fix: "Use a certificate of a CA that may issue it."})
 		}
 	}
-	return out, ""
+	return append(out, s.secondWay(s.files.path)...), ""
+}
+
+// secondWay warns of a cross-signed chain of which one way is broken: OpenSSL
+// takes the first way that it finds, and does not come back for another.
+func (s *subject) secondWay(p *path) []Finding {
+	if !p.valid() || p.rival == nil {
+		return nil
+	}
+	return []Finding{{Level: Warning, Basis: Inferred, Certificate: s.info(p.rival.cert),
+		Detail: "there is a second way up the chain, and it is broken: " + p.rival.detail + ". A verifier that takes it does not try the other",
+		Fix:    "Take the certificates of the broken way out of the file and the trust store, or mend it."}}
 }
 
 func ruleExpresswayNames(s *subject) ([]Finding, string) {

@@ -45,6 +45,10 @@ type path struct {
 	certs    []*x509.Certificate
 	complete bool
 	problems []problem
+	// rival is what is wrong with another way that a valid path could have
+	// taken. A verifier that does not try again, as OpenSSL's does not, may
+	// take that one.
+	rival *problem
 	// verifies and steps say how much work it was.
 	verifies, steps int
 }
@@ -134,6 +138,7 @@ type search struct {
 	steps, verifies int
 	memo            map[[2]*x509.Certificate]error
 	best            *path
+	rival           *problem
 }
 
 // findPath finds the best path from leaf by way of pool to one of anchors, at a
@@ -141,7 +146,7 @@ type search struct {
 func findPath(leaf *x509.Certificate, certs, anchors *pool, store *pool, at time.Time) *path {
 	s := &search{pool: certs, anchors: anchors, store: store, at: at, memo: map[[2]*x509.Certificate]error{}}
 	s.extend([]*x509.Certificate{leaf})
-	s.best.steps, s.best.verifies = s.steps, s.verifies
+	s.best.steps, s.best.verifies, s.best.rival = s.steps, s.verifies, s.rival
 	if s.exhausted() && !s.best.valid() {
 		s.best.problems = append(s.best.problems, problem{troubleGaveUp, leaf,
 			fmt.Sprintf("the search for a path was given up after %d certificates and %d signatures: too many CAs share a name, or issue each other", s.steps, s.verifies)})
@@ -151,13 +156,13 @@ func findPath(leaf *x509.Certificate, certs, anchors *pool, store *pool, at time
 
 func (s *search) exhausted() bool { return s.steps >= maxSteps || s.verifies >= maxVerifies }
 
-// extend follows every issuer of the last certificate, and returns true when a
-// valid path has been found.
-func (s *search) extend(certs []*x509.Certificate) bool {
+// extend follows every issuer of the last certificate.
+func (s *search) extend(certs []*x509.Certificate) {
 	s.steps++
 	tip := certs[len(certs)-1]
 	if s.anchors.has(tip) {
-		return s.consider(certs, true, nil)
+		s.consider(certs, true, nil)
+		return
 	}
 	var end *problem
 	followed := false
@@ -176,14 +181,11 @@ func (s *search) extend(certs []*x509.Certificate) bool {
 			continue
 		}
 		followed = true
-		if s.extend(append(slices.Clip(certs), parent)) {
-			return true
-		}
+		s.extend(append(slices.Clip(certs), parent))
 	}
-	if followed {
-		return false
+	if !followed {
+		s.consider(certs, false, s.deadEnd(tip, end))
 	}
-	return s.consider(certs, false, s.deadEnd(tip, end))
 }
 
 // issuers returns the certificates that bear the issuer's name: trusted ones
@@ -251,7 +253,7 @@ func (s *search) deadEnd(c *x509.Certificate, met *problem) *problem {
 }
 
 // consider compares a path that has ended with the best so far.
-func (s *search) consider(certs []*x509.Certificate, complete bool, end *problem) bool {
+func (s *search) consider(certs []*x509.Certificate, complete bool, end *problem) {
 	p := &path{certs: slices.Clone(certs), complete: complete}
 	if end != nil {
 		p.problems = append(p.problems, *end)
@@ -260,7 +262,9 @@ func (s *search) consider(certs []*x509.Certificate, complete bool, end *problem
 	if s.best == nil || better(p, s.best) {
 		s.best = p
 	}
-	return p.valid()
+	if !p.valid() && s.rival == nil && len(p.problems) > 0 {
+		s.rival = &p.problems[0]
+	}
 }
 
 func better(a, b *path) bool {

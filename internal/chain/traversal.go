@@ -132,8 +132,12 @@ func ruleTunnels(s *subject) ([]Finding, string) {
 		store *pool
 	}{{"Expressway-C", s.trust}, {"Expressway-E", s.peerTrust}} {
 		for _, c := range slices.Concat(s.files.leaves, s.peer.leaves) {
-			for _, t := range s.zonePath(c, side.store, side.store).problems {
-				if t.kind != troubleNotInStore || side.store.has(t.cert) || seen[side.name+string(t.cert.Raw)] || isRoot(t.cert) {
+			p := s.zonePath(c, side.store, side.store)
+			if !p.complete {
+				continue // without the root the zone is down, which is said above
+			}
+			for _, t := range p.problems {
+				if t.kind != troubleNotInStore || side.store.has(t.cert) || seen[side.name+string(t.cert.Raw)] {
 					continue
 				}
 				seen[side.name+string(t.cert.Raw)] = true
@@ -145,8 +149,6 @@ func ruleTunnels(s *subject) ([]Finding, string) {
 	}
 	return out, ""
 }
-
-func isRoot(c *x509.Certificate) bool { return len(roots([]*x509.Certificate{c})) == 1 }
 
 // zoneStates is what the Expressway's status pages show.
 func zoneStates(v *Verdict) []State {

@@ -1,7 +1,6 @@
 package testenv
 
 import (
-	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
@@ -56,11 +55,12 @@ type CARequest struct {
 
 // ca is the certificate authority: templates, a policy, a database.
 type ca struct {
-	pki       *PKI
-	templates []Template
-	host      string
-	sanAttr   bool
-	now       func() time.Time
+	pki        *PKI
+	templates  []Template
+	standalone bool
+	host       string
+	sanAttr    bool
+	now        func() time.Time
 
 	mu       sync.Mutex
 	requests map[int]*CARequest
@@ -70,7 +70,7 @@ type ca struct {
 
 func newCA(c *Config) *ca {
 	a := &ca{
-		pki: c.PKI, host: c.Computer + "." + c.DNSDomain, sanAttr: c.SANAttribute, now: c.Clock,
+		pki: c.PKI, standalone: c.Standalone, host: c.Computer + "." + c.DNSDomain, sanAttr: c.SANAttribute, now: c.Clock,
 		requests: map[int]*CARequest{}, nextID: c.FirstReqID,
 	}
 	for _, t := range c.Templates {
@@ -79,8 +79,15 @@ func newCA(c *Config) *ca {
 	return a
 }
 
+// byHand is how a stand-alone CA issues: it knows no templates, and somebody
+// approves each request.
+var byHand = Template{MinKeySize: 1024, ManualApproval: true, noExtension: true}
+
 // template finds a template by its name, which is a CN: case does not matter.
 func (a *ca) template(name string) (Template, bool) {
+	if a.standalone {
+		return byHand.withDefaults(), true
+	}
 	for _, t := range a.templates {
 		if strings.EqualFold(t.Name, name) {
 			return t, true
@@ -152,7 +159,7 @@ func (a *ca) decide(r *CARequest, s submission) (Template, HRESULT) {
 	if s.deny != resultOK {
 		return Template{}, s.deny
 	}
-	if r.Template == "" {
+	if r.Template == "" && !a.standalone {
 		return Template{}, resultNoTemplate
 	}
 	t, ok := a.template(r.Template)
@@ -248,14 +255,10 @@ func decodePEMOrBase64(s string) ([]byte, error) {
 
 // keyBits is the size of an RSA key; other keys are as good as any.
 func keyBits(csr *x509.CertificateRequest) int {
-	switch k := csr.PublicKey.(type) {
-	case *rsa.PublicKey:
+	if k, ok := csr.PublicKey.(*rsa.PublicKey); ok {
 		return k.N.BitLen()
-	case *ecdsa.PublicKey:
-		return 1 << 20
-	default:
-		return 1 << 20
 	}
+	return 1 << 20
 }
 
 // errNoRequest says that a ReqID is not in the database.

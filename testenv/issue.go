@@ -116,6 +116,9 @@ func (a *ca) names(c *x509.Certificate, r *CARequest, t Template) error {
 
 // templateExtensions adds what names the template.
 func templateExtensions(c *x509.Certificate, t Template) error {
+	if t.noExtension {
+		return nil
+	}
 	if t.V1 {
 		v, err := asn1.Marshal(asn1.RawValue{Tag: asn1.TagBMPString, Bytes: bmp(t.Name)})
 		c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: oidTemplateName, Value: v})

@@ -253,3 +253,8 @@ func endPoint(cert *x509.Certificate) []byte {
 	sum := md5.Sum(append(b, data...))
 	return sum[:]
 }
+
+func readAll(resp *http.Response) (string, error) {
+	b, err := io.ReadAll(resp.Body)
+	return string(b), err
+}

@@ -38,6 +38,8 @@ type Template struct {
 	// OID is the number by which certificates refer to the template. A default
 	// is made from Name.
 	OID asn1.ObjectIdentifier
+
+	noExtension bool // the certificate does not name it
 }
 
 // DefaultTemplates is what a mock offers that is not told otherwise.

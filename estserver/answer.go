@@ -60,7 +60,7 @@ const textPlain = "text/plain; charset=utf-8"
 
 // errorAnswer is what an error looks like to a client. The texts follow libEST,
 // whose users know them; what comes after the first line says more.
-func (s *Server) errorAnswer(err error, basic bool) *answer {
+func (s *settings) errorAnswer(err error, basic bool) *answer {
 	a := &answer{err: err, header: map[string]string{"Content-Type": textPlain}}
 	var text string
 	var he *httpError
@@ -92,7 +92,7 @@ const unauthorizedText = "The server was unable to authorize the request."
 // faultAnswer looks a fault up in the table. The client is told the symptom and
 // the certificate authority's own words, never the cause underneath, which can
 // name hosts and accounts that are none of its business.
-func (s *Server) faultAnswer(f *fault.Fault, header map[string]string) (status int, text string) {
+func (s *settings) faultAnswer(f *fault.Fault, header map[string]string) (status int, text string) {
 	row := f.Code.Row()
 	if status = row.HTTP; status == 0 {
 		status = http.StatusInternalServerError
@@ -115,7 +115,7 @@ func (s *Server) faultAnswer(f *fault.Fault, header map[string]string) (status i
 }
 
 // retryAfter is in whole seconds: libEST reads no date.
-func (s *Server) retryAfter(d time.Duration) string {
+func (s *settings) retryAfter(d time.Duration) string {
 	if d <= 0 {
 		d = s.cfg.Timeouts.RetryAfter
 	}

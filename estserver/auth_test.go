@@ -127,7 +127,7 @@ func TestOtherSchemes(t *testing.T) {
 	text := b64(simpleCSR(t))
 	for _, h := range []string{"Bearer abc", "Digest username=x", "Basic !!!", "Basic", "NTLM TlRM"} {
 		res, body := readAnswer(t, b.raw(t, rawPost(enrollPath, "Authorization: "+h+"\r\n", text)))
-		if res.StatusCode != 401 || !strings.Contains(body, "not HTTP Basic") {
+		if res.StatusCode != http.StatusUnauthorized || !strings.Contains(body, "not HTTP Basic") {
 			t.Errorf("%s: %d %q", h, res.StatusCode, body)
 		}
 	}
@@ -140,7 +140,7 @@ func TestOtherSchemes(t *testing.T) {
 func TestAuthenticationComesBeforeTheBody(t *testing.T) {
 	b := start(t, nil)
 	raw := strings.Replace(rawPost(enrollPath, "", "rubbish"), "application/pkcs10", "text/html", 1)
-	if res, body := readAnswer(t, b.raw(t, raw)); res.StatusCode != 401 || strings.Contains(body, "Content-Type") {
+	if res, body := readAnswer(t, b.raw(t, raw)); res.StatusCode != http.StatusUnauthorized || strings.Contains(body, "Content-Type") {
 		t.Errorf("%d %q", res.StatusCode, body)
 	}
 }
@@ -164,7 +164,7 @@ func TestProxy(t *testing.T) {
 	t.Run("trusted", func(t *testing.T) {
 		b = start(t, configure("127.0.0.0/8"))
 		res, body := readAnswer(t, b.raw(t, rawPost(enrollPath, headers(t, "SEP9", "6.6.6.6, 192.0.2.7"), b64(simpleCSR(t)))))
-		if res.StatusCode != 200 {
+		if res.StatusCode != http.StatusOK {
 			t.Fatalf("%d %s", res.StatusCode, body)
 		}
 		if c := b.ca.seen()[0].Client; c.Addr != "192.0.2.7" || c.Name != "SEP9" || c.Method != "certificate" || c.Certificate == nil {
@@ -181,14 +181,14 @@ func TestProxy(t *testing.T) {
 	t.Run("stranger", func(t *testing.T) {
 		b = start(t, configure("192.0.2.0/24"))
 		res, body := readAnswer(t, b.raw(t, rawPost(enrollPath, headers(t, "SEP9", "192.0.2.7"), b64(simpleCSR(t)))))
-		if res.StatusCode != 401 || !strings.Contains(body, "presented none") {
+		if res.StatusCode != http.StatusUnauthorized || !strings.Contains(body, "presented none") {
 			t.Errorf("%d %s", res.StatusCode, body)
 		}
 	})
 	t.Run("trusted, rubbish", func(t *testing.T) {
 		b = start(t, configure("127.0.0.0/8"))
 		res, _ := readAnswer(t, b.raw(t, rawPost(enrollPath, "X-SSL-Client-Cert: %zz\r\nX-Forwarded-For: ,,\r\n", b64(simpleCSR(t)))))
-		if res.StatusCode != 401 {
+		if res.StatusCode != http.StatusUnauthorized {
 			t.Errorf("%d", res.StatusCode)
 		}
 	})
@@ -201,13 +201,13 @@ func TestNewRefuses(t *testing.T) {
 	for says, c := range map[string]estserver.Config{
 		"Enroller is missing":              {Chain: ca, Default: basic},
 		"Chain is missing":                 {Enroller: ca, Default: basic},
-		"default label: no means":          {Enroller: ca, Chain: ca},
+		"default label: auth: no means":    {Enroller: ca, Chain: ca},
 		`"simpleenroll" cannot be a label`: {Enroller: ca, Chain: ca, Default: basic, Labels: map[string]estserver.Label{"simpleenroll": basic}},
 		`"a/b" cannot be a label`:          {Enroller: ca, Chain: ca, Default: basic, Labels: map[string]estserver.Label{"a/b": basic}},
-		"label x: no means":                {Enroller: ca, Chain: ca, Default: basic, Labels: map[string]estserver.Label{"x": {}}},
-		"RequireAll needs":                 {Enroller: ca, Chain: ca, Default: estserver.Label{Auth: estserver.Auth{Basic: testUsers, RequireAll: true}}},
-		"Anonymous excludes":               {Enroller: ca, Chain: ca, Default: estserver.Label{Auth: estserver.Auth{Basic: testUsers, Anonymous: true}}},
-		"Certificates needs CAs":           {Enroller: ca, Chain: ca, Default: estserver.Label{Auth: estserver.Auth{Certificates: &estserver.CertificateAuth{}}}},
+		"label x: auth: no means":          {Enroller: ca, Chain: ca, Default: basic, Labels: map[string]estserver.Label{"x": {}}},
+		"auth: RequireAll needs":           {Enroller: ca, Chain: ca, Default: estserver.Label{Auth: estserver.Auth{Basic: testUsers, RequireAll: true}}},
+		"auth: Anonymous excludes":         {Enroller: ca, Chain: ca, Default: estserver.Label{Auth: estserver.Auth{Basic: testUsers, Anonymous: true}}},
+		"auth: Certificates needs CAs":     {Enroller: ca, Chain: ca, Default: estserver.Label{Auth: estserver.Auth{Certificates: &estserver.CertificateAuth{}}}},
 		"Plain without TrustedProxies":     {Enroller: ca, Chain: ca, Default: basic, Plain: true},
 		"ProxyCertificateHeader without":   {Enroller: ca, Chain: ca, Default: basic, ProxyCertificateHeader: "X"},
 		"Limits.Body is 99999":             {Enroller: ca, Chain: ca, Default: basic, Limits: estserver.Limits{Body: 99999}},
@@ -247,15 +247,15 @@ func TestFaultsBecomeAnswers(t *testing.T) {
 		return ra.Result{State: ra.Pending, ReqID: 43, Message: "Taken Under Submission"}, nil
 	})
 	res, body := b.post(t, enrollPath, "ciscora", "S3cret!pw", der)
-	if res.StatusCode != 202 || res.Header.Get("Retry-After") != "60" || !strings.Contains(body, "Taken Under Submission") {
+	if res.StatusCode != http.StatusAccepted || res.Header.Get("Retry-After") != "60" || !strings.Contains(body, "Taken Under Submission") {
 		t.Errorf("%d %v %q", res.StatusCode, res.Header, body)
 	}
 	b.ca.setAnswer(func(context.Context, ra.Request) (ra.Result, error) { panic("upstream") })
-	if res, body := b.post(t, enrollPath, "ciscora", "S3cret!pw", der); res.StatusCode != 500 || !strings.Contains(body, "internal") {
+	if res, body := b.post(t, enrollPath, "ciscora", "S3cret!pw", der); res.StatusCode != http.StatusInternalServerError || !strings.Contains(body, "internal") {
 		t.Errorf("%d %q", res.StatusCode, body)
 	}
 	b.ca.setAnswer(func(context.Context, ra.Request) (ra.Result, error) { return ra.Result{}, nil })
-	if res, body := b.post(t, enrollPath, "ciscora", "S3cret!pw", der); res.StatusCode != 500 || body == "" {
+	if res, body := b.post(t, enrollPath, "ciscora", "S3cret!pw", der); res.StatusCode != http.StatusInternalServerError || body == "" {
 		t.Errorf("%d %q", res.StatusCode, body)
 	}
 }

@@ -229,13 +229,13 @@ func (a *Auth) check() error {
 	means := a.Basic != nil || a.Tokens != nil || a.Certificates != nil
 	switch {
 	case a.Anonymous && means:
-		return errors.New("Anonymous excludes every other means of authentication")
+		return errors.New("auth: Anonymous excludes every other means")
 	case !a.Anonymous && !means:
-		return errors.New("no means of authentication: give Basic, Tokens or Certificates, or say Anonymous")
+		return errors.New("auth: no means are given: say Basic, Tokens or Certificates, or Anonymous")
 	case a.RequireAll && (a.Certificates == nil || a.Basic == nil && a.Tokens == nil):
-		return errors.New("RequireAll needs Certificates, and Basic or Tokens")
+		return errors.New("auth: RequireAll needs Certificates, and Basic or Tokens")
 	case a.Certificates != nil && len(a.Certificates.CAs) == 0 && !a.Certificates.OwnChain:
-		return errors.New("Certificates needs CAs, or OwnChain")
+		return errors.New("auth: Certificates needs CAs, or OwnChain")
 	}
 	return nil
 }

@@ -100,7 +100,7 @@ func (x *exchange) identify(ctx context.Context) context.Context {
 }
 
 // trusts says whether an address is that of a configured proxy.
-func (s *Server) trusts(a netip.Addr) bool {
+func (s *settings) trusts(a netip.Addr) bool {
 	for _, p := range s.cfg.TrustedProxies {
 		if a.IsValid() && p.Contains(a) {
 			return true
@@ -112,7 +112,7 @@ func (s *Server) trusts(a netip.Addr) bool {
 // forwardedFor is the client's address by the words of a trusted proxy: the
 // last in X-Forwarded-For that is not itself a trusted proxy. What stands
 // before it anybody could have written.
-func (s *Server) forwardedFor(r *http.Request, peer netip.Addr) netip.Addr {
+func (s *settings) forwardedFor(r *http.Request, peer netip.Addr) netip.Addr {
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0; i-- {
 		a, err := netip.ParseAddr(strings.TrimSpace(hops[i]))

@@ -17,7 +17,7 @@ import (
 
 // exchange is one request on its way to its answer.
 type exchange struct {
-	s         *Server
+	s         *settings
 	r         *http.Request
 	start     time.Time
 	conn      *connection
@@ -39,7 +39,7 @@ type exchange struct {
 
 // ServeHTTP answers one EST request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := &exchange{s: s, r: r, start: time.Now(), conn: s.connectionOf(r)}
+	x := &exchange{s: s.current.Load(), r: r, start: time.Now(), conn: s.connectionOf(r)}
 	ctx := x.identify(r.Context())
 	a := x.answerTo(ctx)
 	if a.err != nil {

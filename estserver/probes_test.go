@@ -146,7 +146,7 @@ func TestFraming(t *testing.T) {
 			got := b.raw(t, raw)
 			got = strings.TrimPrefix(got, "HTTP/1.1 100 Continue\r\n\r\n")
 			res, body := readAnswer(t, got)
-			if res.StatusCode != 200 {
+			if res.StatusCode != http.StatusOK {
 				t.Fatalf("%s", got)
 			}
 			issuedIn(t, body)
@@ -222,7 +222,7 @@ func TestPathsAndMethods(t *testing.T) {
 		})
 	}
 	for _, path := range []string{"/", "/healthcheck", "/.well-known/est2/cacerts"} {
-		if res, body := readAnswer(t, b.raw(t, "GET "+path+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")); res.StatusCode != 404 || body == "" {
+		if res, body := readAnswer(t, b.raw(t, "GET "+path+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")); res.StatusCode != http.StatusNotFound || body == "" {
 			t.Errorf("%s: %d %q", path, res.StatusCode, body)
 		}
 	}
@@ -233,7 +233,7 @@ func TestHeaderLimit(t *testing.T) {
 	b := start(t, nil)
 	raw := b.raw(t, "GET /.well-known/est/cacerts HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Long: "+strings.Repeat("x", 20<<10)+"\r\n\r\n")
 	res, body := readAnswer(t, raw)
-	if res.StatusCode != 431 || res.ContentLength <= 0 || !strings.Contains(body, "16384") {
+	if res.StatusCode != http.StatusRequestHeaderFieldsTooLarge || res.ContentLength <= 0 || !strings.Contains(body, "16384") {
 		t.Errorf("%d, %d bytes: %q", res.StatusCode, res.ContentLength, body)
 	}
 	// What net/http itself refuses.
@@ -306,12 +306,12 @@ func TestLabels(t *testing.T) {
 		c.Labels = map[string]estserver.Label{"routers": routers}
 	})
 	text := b64(simpleCSR(t))
-	if res, body := readAnswer(t, b.raw(t, rawPost("/.well-known/est/routers/simpleenroll", basicHeader, text))); res.StatusCode != 400 || !strings.Contains(body, "rule subject") {
+	if res, body := readAnswer(t, b.raw(t, rawPost("/.well-known/est/routers/simpleenroll", basicHeader, text))); res.StatusCode != http.StatusBadRequest || !strings.Contains(body, "rule subject") {
 		t.Errorf("%d %q", res.StatusCode, body)
 	}
 	router := b64(csrOf(t, newKey(t), &x509.CertificateRequest{Subject: pkix.Name{CommonName: "router-7"}}))
 	for path, body := range map[string]string{"/.well-known/est/routers/simpleenroll": router, enrollPath: text} {
-		if res, answer := readAnswer(t, b.raw(t, rawPost(path, basicHeader, body))); res.StatusCode != 200 {
+		if res, answer := readAnswer(t, b.raw(t, rawPost(path, basicHeader, body))); res.StatusCode != http.StatusOK {
 			t.Errorf("%s: %d %q", path, res.StatusCode, answer)
 		}
 	}

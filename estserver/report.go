@@ -81,7 +81,7 @@ func libESTText(status int) string {
 	case http.StatusGatewayTimeout:
 		return "There was an issue connecting to the upstream server."
 	case http.StatusInternalServerError:
-		return "An error has occured during enrollment."
+		return "An error has occured during enrollment." //nolint:misspell // libEST spells it so
 	default:
 		return "Invalid or corrupted pkcs10 request."
 	}

@@ -20,13 +20,17 @@ import (
 // Server is an EST server. It is an http.Handler, for those who bring their own
 // http.Server, and has one itself.
 type Server struct {
-	cfg    Config
-	labels map[string]*label // "" is the default
-	router http.Handler      // globalsign/est's
-
+	current     atomic.Pointer[settings]
 	connections atomic.Int64
 	listenAddr  atomic.Pointer[string]
 	tls         tlsCache
+}
+
+// settings are a Config ready for use. A request keeps those that it began with.
+type settings struct {
+	cfg    Config
+	labels map[string]*label // "" is the default
+	router http.Handler      // globalsign/est's
 }
 
 // label is a Label ready for use.
@@ -41,11 +45,34 @@ func (l *label) noAttrs() bool { return len(l.attrs.OIDs) == 0 && len(l.attrs.At
 
 // New checks cfg and returns a server. Nothing is listened on yet.
 func New(cfg Config) (*Server, error) {
+	s := &Server{}
+	if err := s.Reload(cfg); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Reload has new requests served by cfg. Requests under way end as they began.
+// When cfg is refused, everything stays as it was. Plain, Limits.Headers and
+// Timeouts of a server that is serving already do not change.
+func (s *Server) Reload(cfg Config) error {
+	ready, err := newSettings(cfg)
+	if err != nil {
+		return err
+	}
+	if old := s.current.Load(); old != nil && old.cfg.GetCertificate != nil && cfg.GetCertificate == nil {
+		return errors.New("estserver: Config.GetCertificate is missing")
+	}
+	s.current.Store(ready)
+	return nil
+}
+
+func newSettings(cfg Config) (*settings, error) {
 	cfg.setDefaults()
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, labels: map[string]*label{}}
+	s := &settings{cfg: cfg, labels: map[string]*label{}}
 	all := map[string]Label{"": cfg.Default}
 	for name, l := range cfg.Labels {
 		all[name] = l
@@ -68,7 +95,7 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-func (s *Server) prepare(l Label) (*label, error) {
+func (s *settings) prepare(l Label) (*label, error) {
 	if err := l.Auth.check(); err != nil {
 		return nil, err
 	}
@@ -107,9 +134,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	name := listenName(l.Addr())
 	s.listenAddr.Store(&name)
 	srv := s.httpServer(ctx)
-	if !s.cfg.Plain {
-		if s.cfg.GetCertificate == nil {
-			l.Close()
+	cfg := s.current.Load().cfg
+	if !cfg.Plain {
+		if cfg.GetCertificate == nil {
+			_ = l.Close()
 			return errors.New("estserver: Config.GetCertificate is missing")
 		}
 		l = tls.NewListener(l, s.TLSConfig())
@@ -128,18 +156,20 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 
 // shutdown lets requests under way finish, and breaks off what takes too long.
 func (s *Server) shutdown(ctx context.Context, srv *http.Server) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Timeouts.Shutdown)
+	patience := s.current.Load().cfg.Timeouts.Shutdown
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	if err := srv.Shutdown(ctx); err != nil {
 		_ = srv.Close()
-		return fmt.Errorf("estserver: requests were still under way %v after the server was told to stop: %w", s.cfg.Timeouts.Shutdown, err)
+		return fmt.Errorf("estserver: requests were still under way %v after the server was told to stop: %w", patience, err)
 	}
 	return nil
 }
 
 // httpServer is the server beneath. Requests outlive ctx: they are under way.
 func (s *Server) httpServer(ctx context.Context) *http.Server {
-	t := s.cfg.Timeouts
+	cfg := s.current.Load().cfg
+	t := cfg.Timeouts
 	srv := &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: t.ReadHeader,
@@ -147,13 +177,13 @@ func (s *Server) httpServer(ctx context.Context) *http.Server {
 		WriteTimeout:      t.Write,
 		IdleTimeout:       t.Idle,
 		// Beyond this net/http answers by itself, without a length.
-		MaxHeaderBytes: 2 * s.cfg.Limits.Headers,
+		MaxHeaderBytes: 2 * cfg.Limits.Headers,
 		BaseContext:    func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 		ConnContext:    s.connContext,
 		// HTTP/2 is never negotiated.
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
 	}
-	log := s.cfg.Logger
+	log := cfg.Logger
 	if log == nil {
 		log = zap.NewNop()
 	}

@@ -32,7 +32,8 @@ func LogStarting(ctx context.Context, log *zap.Logger) {
 // that it is ready. anchors are the certificates that clients and certsrv are
 // verified with.
 func (s *Server) LogStarted(ctx context.Context, anchors []*x509.Certificate) {
-	log := s.cfg.Logger
+	cfg := s.current.Load().cfg
+	log := cfg.Logger
 	announce := func(store event.Store) {
 		for _, c := range anchors {
 			event.Emit(ctx, log, event.RATrustAnchor{Store: store, Subject: oneLine(c)})
@@ -41,7 +42,7 @@ func (s *Server) LogStarted(ctx context.Context, anchors []*x509.Certificate) {
 	announce(event.StoreNginx)
 	event.Emit(ctx, log, event.ESTVersion{Version: productVersion, Compiled: productSSL, Linked: productSSL})
 	announce(event.StoreEST)
-	if s.cfg.Default.PoP == PoPOff {
+	if cfg.Default.PoP == PoPOff {
 		event.Emit(ctx, log, event.RAPoPDisabled{})
 	}
 	event.Emit(ctx, log, event.ESTCurve{NID: nidP256})

@@ -15,27 +15,25 @@ import (
 // TLS 1.2 session may have no tls-unique value to prove possession by.
 func (s *Server) TLSConfig() *tls.Config {
 	base := &tls.Config{
-		MinVersion:             tls.VersionTLS12,
-		CurvePreferences:       []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384},
-		NextProtos:             []string{"http/1.1"},
-		GetCertificate:         s.cfg.GetCertificate,
+		MinVersion:       tls.VersionTLS12,
+		CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384},
+		NextProtos:       []string{"http/1.1"},
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return s.current.Load().cfg.GetCertificate(hello)
+		},
 		ClientAuth:             tls.RequestClientCert,
 		SessionTicketsDisabled: true,
 	}
 	base.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		return s.tls.forChain(s.ownChain(hello.Context()), func(chain []*x509.Certificate) *tls.Config {
-			cfg := base.Clone()
-			cfg.GetConfigForClient = nil
-			cfg.ClientCAs = s.clientCAs(chain)
-			return cfg
-		}), nil
+		now := s.current.Load()
+		return s.tls.config(base, now, now.ownChain(hello.Context())), nil
 	}
 	return base
 }
 
 // ownChain is the chain if any label trusts it. A chain that cannot be had only
 // makes the list of names shorter.
-func (s *Server) ownChain(ctx context.Context) []*x509.Certificate {
+func (s *settings) ownChain(ctx context.Context) []*x509.Certificate {
 	for _, l := range s.labels {
 		if c := l.Auth.Certificates; c != nil && c.OwnChain {
 			certs, _ := s.cfg.Chain.CACerts(ctx)
@@ -47,7 +45,7 @@ func (s *Server) ownChain(ctx context.Context) []*x509.Certificate {
 
 // clientCAs are the issuers that a client is told of, or nil, by which it is
 // told nothing and presents what it has.
-func (s *Server) clientCAs(chain []*x509.Certificate) *x509.CertPool {
+func (s *settings) clientCAs(chain []*x509.Certificate) *x509.CertPool {
 	pool, n := x509.NewCertPool(), len(chain)
 	for _, c := range chain {
 		pool.AddCert(c)
@@ -67,18 +65,23 @@ func (s *Server) clientCAs(chain []*x509.Certificate) *x509.CertPool {
 	return pool
 }
 
-// tlsCache keeps the configuration for the chain that was current last.
+// tlsCache keeps the configuration for the settings and the chain that were
+// current last.
 type tlsCache struct {
 	mu    sync.Mutex
+	of    *settings
 	chain []*x509.Certificate
 	cfg   *tls.Config
 }
 
-func (c *tlsCache) forChain(chain []*x509.Certificate, build func([]*x509.Certificate) *tls.Config) *tls.Config {
+func (c *tlsCache) config(base *tls.Config, of *settings, chain []*x509.Certificate) *tls.Config {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cfg == nil || !slices.EqualFunc(c.chain, chain, (*x509.Certificate).Equal) {
-		c.chain, c.cfg = chain, build(chain)
+	if c.cfg == nil || c.of != of || !slices.EqualFunc(c.chain, chain, (*x509.Certificate).Equal) {
+		c.of, c.chain = of, chain
+		c.cfg = base.Clone()
+		c.cfg.GetConfigForClient = nil
+		c.cfg.ClientCAs = of.clientCAs(chain)
 	}
 	return c.cfg
 }

@@ -112,6 +112,9 @@ func (in *Input) pkcs7(ber []byte) error {
 
 // pkcs12 reads the certificates of a PFX; the private key is dropped.
 func (in *Input) pkcs12(der []byte, password *string) error {
+	if len(der) > maxPKCS12 {
+		return &TooLargeError{in.Name, fmt.Sprintf("it is PKCS#12 of more than %d MiB, and no chain is", maxPKCS12>>20)}
+	}
 	n, err := iterations(der, 0)
 	if err != nil {
 		return fmt.Errorf("the PKCS#12 structure cannot be read: %w", err)

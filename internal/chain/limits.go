@@ -19,6 +19,9 @@ const (
 	// usual counts are 2048 to 10,000 each.
 	MaxIterations = 500_000
 
+	maxPKCS12   = 1 << 20 // bytes of a PKCS#12 file
+	maxBlocks   = 2_100   // blocks in a PEM file, of whatever kind
+	maxNotes    = 20      // remarks on one file
 	maxDepth    = 24      // levels of nesting in a BER structure
 	maxObjects  = 500_000 // elements in a BER structure
 	maxSteps    = 2_000   // certificates looked at in the search for a path

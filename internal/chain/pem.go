@@ -27,7 +27,7 @@ func (in *Input) pem(text []byte) error {
 		}
 	}
 	around := false
-	number := 0
+	number, blocks := 0, 0
 	for line := range bytes.Lines(text) {
 		number++
 		s := bytes.TrimSpace(line)
@@ -35,6 +35,9 @@ func (in *Input) pem(text []byte) error {
 		end, ends := boundary(s, "-----END ")
 		switch {
 		case begins:
+			if blocks++; blocks > maxBlocks {
+				return &TooLargeError{in.Name, fmt.Sprintf("it has more than %d blocks; give the certificates of one chain", maxBlocks)}
+			}
 			if block != nil {
 				keep(fmt.Errorf("line %d: the %s that begins here has no END line", block.line, block.label))
 			}

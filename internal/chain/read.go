@@ -116,7 +116,11 @@ func (in *Input) decode(data []byte, password *string) error {
 	return errors.New("it is neither PEM, nor DER, nor PKCS#7, nor PKCS#12")
 }
 
+// note adds a remark; a hostile file could cause thousands.
 func (in *Input) note(format string, args ...any) {
+	if len(in.Notes) >= maxNotes {
+		return
+	}
 	in.Notes = append(in.Notes, fmt.Sprintf(format, args...))
 }
 
@@ -154,8 +158,10 @@ func fromBase64(text []byte) ([]byte, bool) {
 	return der, err == nil && len(der) > 0 && der[0] == 0x30 && isElement(der)
 }
 
-// isElement says whether b begins with an element that b can hold.
+// isElement says whether b begins with an element that b can hold. Whatever
+// holds a certificate has a length of more than one octet, so that its second
+// octet is not ASCII: text may well begin with the tag of a SEQUENCE, "0".
 func isElement(b []byte) bool {
-	_, length, rest, err := header(b)
-	return err == nil && length <= len(rest)
+	_, _, _, err := header(b)
+	return err == nil && b[1] >= 0x80
 }

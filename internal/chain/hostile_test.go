@@ -1,0 +1,265 @@
+package chain
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+
+	pkcs12 "software.sslmate.com/src/go-pkcs12"
+)
+
+// repeat reads the same bytes over and over; it counts what was taken.
+type repeat struct {
+	b    []byte
+	at   int
+	left int
+	read int
+}
+
+func (r *repeat) Read(p []byte) (int, error) {
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	n := 0
+	for n < len(p) && r.left > 0 {
+		k := copy(p[n:min(len(p), n+r.left)], r.b[r.at:])
+		r.at = (r.at + k) % len(r.b)
+		n += k
+		r.left -= k
+	}
+	r.read += n
+	return n, nil
+}
+
+func refused(t *testing.T, err error, says string) {
+	t.Helper()
+	var large *TooLargeError
+	if !errors.As(err, &large) || !strings.Contains(err.Error(), says) {
+		t.Errorf("got %v, want a refusal that says %q", err, says)
+	}
+}
+
+func TestFiftyMegabytesAreNotRead(t *testing.T) {
+	r := &repeat{b: pemOf(issue(t, nil, "root", asCA).cert), left: 50 << 20}
+	_, err := Read(r, "big.pem", nil)
+	refused(t, err, "larger than 16 MiB")
+	if r.read > MaxInput+1 {
+		t.Errorf("read %d bytes", r.read)
+	}
+}
+
+func TestTenThousandCertificatesAreRefused(t *testing.T) {
+	root := issue(t, nil, "root", asCA)
+	for name, data := range map[string][]byte{
+		"PEM":    bytes.Repeat(pemOf(root.cert), 10_000),
+		"DER":    bytes.Repeat(root.cert.Raw, 10_000),
+		"PKCS#7": degenerate(t, slices.Repeat([]*authority{root}, MaxCertificates+1)...),
+	} {
+		_, err := Read(bytes.NewReader(data), "many", nil)
+		refused(t, err, "more than 2000 certificates")
+		t.Log(name, len(data))
+	}
+	in := inputBytes(t, "many", bytes.Repeat(pemOf(root.cert), MaxCertificates))
+	if len(in.Certs) != MaxCertificates {
+		t.Errorf("%d certificates below the limit", len(in.Certs))
+	}
+	// All the same: one certificate, and one search.
+	v := check(t, Options{Profile: OMEUpload, Files: inputs(in)})
+	if len(v.Findings()) > 10 {
+		t.Errorf("%d findings", len(v.Findings()))
+	}
+}
+
+func TestManyBlocksAreRefused(t *testing.T) {
+	for _, block := range []string{"-----BEGIN X-----\n-----END X-----\n", "-----BEGIN CERTIFICATE-----\n", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"} {
+		_, err := Read(strings.NewReader(strings.Repeat(block, 100_000)), "blocks.pem", nil)
+		refused(t, err, "more than 2100 blocks")
+	}
+	in := inputBytes(t, "notes.pem", []byte(strings.Repeat("-----BEGIN X-----\n-----END X-----\n", 2000)))
+	if len(in.Notes) > maxNotes {
+		t.Errorf("%d notes", len(in.Notes))
+	}
+}
+
+func TestNestedPKCS7(t *testing.T) {
+	signedData := func(content []byte) []byte {
+		p7, err := asn1.Marshal(struct {
+			Type    asn1.ObjectIdentifier
+			Content asn1.RawValue
+		}{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 2}, asn1.RawValue{Class: 2, Tag: 0, IsCompound: true, Bytes: content}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p7
+	}
+	deep := []byte{5, 0}
+	for range 200 {
+		deep = signedData(deep)
+	}
+	_, err := Read(bytes.NewReader(deep), "deep.p7b", nil)
+	refused(t, err, "nested deeper than 24 levels")
+
+	// BER that only ever opens.
+	opens := append(bytes.Clone(signedData([]byte{5, 0})[:15]), bytes.Repeat([]byte{0x30, 0x80}, 1<<20)...)
+	opens[1] = 0x80
+	if in, err := Read(bytes.NewReader(opens), "open.p7b", nil); err == nil && in.Err == nil {
+		t.Error("accepted")
+	}
+	// Millions of small elements.
+	wide := signedData(bytes.Repeat([]byte{5, 0}, 2_000_000))
+	_, err = Read(bytes.NewReader(wide), "wide.p7b", nil)
+	refused(t, err, "more than 500000 elements")
+}
+
+func TestPKCS12WithManyIterations(t *testing.T) {
+	root := issue(t, nil, "root", asCA)
+	for _, e := range []*pkcs12.Encoder{pkcs12.Modern, pkcs12.LegacyDES, pkcs12.LegacyRC2, pkcs12.Modern2026} {
+		few, err := e.WithIterations(1000).Encode(root.key, root.cert, nil, "secret")
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := iterations(few, 0)
+		if err != nil || n < 3000 || n > 5000 {
+			t.Errorf("three counts of 1000 add up to %d, %v", n, err)
+		}
+		// Each of the counts is seen, those inside OCTET STRINGs, too.
+		more := bytes.ReplaceAll(few, []byte{2, 2, 0x03, 0xe8}, []byte{2, 2, 0x7f, 0xff})
+		if n, err := iterations(more, 0); err != nil || n < 3*0x7fff {
+			t.Errorf("three counts of 32767 add up to %d, %v", n, err)
+		}
+		secret := "secret"
+		_, err = Read(bytes.NewReader(huge(t, few)), "huge.p12", &secret)
+		refused(t, err, "iterations")
+		if in, err := Read(bytes.NewReader(few), "few.p12", &secret); err != nil || in.Err != nil {
+			t.Error(err, in.Err)
+		}
+	}
+}
+
+// huge gives the file's MAC (RFC 7292 section 4) two billion iterations.
+func huge(t *testing.T, p12 []byte) []byte {
+	t.Helper()
+	var pfx struct {
+		Version  int
+		AuthSafe asn1.RawValue
+		Mac      struct {
+			Digest asn1.RawValue
+			Salt   []byte
+			Count  int
+		}
+	}
+	if _, err := asn1.Unmarshal(p12, &pfx); err != nil {
+		t.Fatal(err)
+	}
+	pfx.Mac.Count = 2_000_000_000
+	out, err := asn1.Marshal(pfx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestIssuerLoops(t *testing.T) {
+	// A signs B and B signs A.
+	ka, kb := newKey(t), newKey(t)
+	a := issueKey(t, nil, ka, "A", asCA)
+	b := issueKey(t, nil, kb, "B", asCA)
+	ab := issueKey(t, a, kb, "B", asCA)
+	ba := issueKey(t, b, ka, "A", asCA)
+	leaf := issue(t, ab, "leaf", asServer())
+	v := check(t, Options{Profile: OMEUpload, Files: inputs(input(t, "loop.pem", leaf, ab, ba))})
+	if f := only(t, v); !strings.Contains(f.Detail, "issued by a CA that it has itself issued") {
+		t.Errorf("%s: %s", f.Rule, f.Detail)
+	}
+}
+
+// TestManyCAsOfOneName gives the search hundreds of ways at each step. It must
+// end, and within its budget.
+func TestManyCAsOfOneName(t *testing.T) {
+	key := newKey(t)
+	mesh := &authority{key: key}
+	var all []*authority
+	const layers, each = 8, 60
+	root := issueKey(t, nil, key, "Layer 0", asCA)
+	mesh.cert = root.cert
+	for layer := 1; layer < layers; layer++ {
+		var last *authority
+		for range each {
+			last = issueKey(t, mesh, key, fmt.Sprintf("Layer %d", layer), asCA)
+			all = append(all, last)
+		}
+		mesh = last
+	}
+	leaf := issue(t, mesh, "leaf", asServer())
+	certs := newPool(certsOf(append(all, leaf)...))
+	p := findPath(leaf.cert, certs, newPool(), nil, now)
+	if p.valid() || p.find(troubleGaveUp) == nil {
+		t.Errorf("%d problems: %+v", len(p.problems), p.problems)
+	}
+	if p.verifies > maxVerifies || p.steps > maxSteps {
+		t.Errorf("%d signatures, %d steps", p.verifies, p.steps)
+	}
+	// With the root at hand a path is found all the same.
+	if p := findPath(leaf.cert, certs, newPool(certsOf(root)), nil, now); !p.complete || p.verifies > maxVerifies {
+		t.Errorf("complete %v after %d signatures", p.complete, p.verifies)
+	}
+}
+
+func TestLongChainEnds(t *testing.T) {
+	key := newKey(t)
+	top := issueKey(t, nil, key, "CA 0", asCA)
+	as := []*authority{top}
+	for i := range 300 {
+		as = append(as, issueKey(t, as[i], newKey(t), fmt.Sprintf("CA %d", i+1), asCA))
+	}
+	leaf := issue(t, as[len(as)-1], "leaf", asServer())
+	p := findPath(leaf.cert, newPool(certsOf(append(as, leaf)...)), newPool(certsOf(top)), nil, now)
+	if p.valid() || len(p.certs) > maxPath {
+		t.Errorf("valid %v, %d certificates", p.valid(), len(p.certs))
+	}
+}
+
+func TestManyNameConstraints(t *testing.T) {
+	var domains, names []string
+	for i := range 1000 {
+		domains = append(domains, fmt.Sprintf("d%d.example.org", i))
+		names = append(names, fmt.Sprintf("h%d.example.com", i))
+	}
+	root := issue(t, nil, "root", asCA, func(c *x509.Certificate) { c.ExcludedDNSDomains = domains })
+	leaf := issue(t, root, "leaf", asServer(names...))
+	p := findPath(leaf.cert, newPool(), newPool(certsOf(root)), nil, now)
+	if bad := p.find(troubleName); bad == nil || !strings.Contains(bad.detail, "more name constraints than are checked (1000, for 1000 names)") {
+		t.Errorf("%+v", p.problems)
+	}
+}
+
+// Escape sequences in names must not reach a terminal.
+func TestNamesCannotSpeakToTheTerminal(t *testing.T) {
+	evil := "\x1b]0;owned\x07\x1b[31mACCEPTED\r\n\u202egnp"
+	root := issue(t, nil, evil+" root", asCA)
+	leaf := issue(t, root, evil, asServer("a\x1b[2J.example.com"), func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)} })
+	for _, p := range Profiles() {
+		for _, cs := range [][]*authority{{leaf, root}, {leaf}} {
+			in := inputs(input(t, "x\x1b[0m.pem", cs...))
+			other := inputs(input(t, "t\x1b[0m", issue(t, nil, "other", asCA)))
+			v, err := Check(Options{Profile: p, Files: in, Peer: in, Trust: other, VerifyName: "name", PeerAddress: []string{"peer"}, At: now, CSR: request(t, newKey(t), evil+"*")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var b strings.Builder
+			if err := v.WriteText(&b); err != nil {
+				t.Fatal(err)
+			}
+			if strings.ContainsAny(b.String(), "\x1b\x07\r\u202e") {
+				t.Errorf("%s: a control character is in the report:\n%q", p, b.String())
+			}
+		}
+	}
+}

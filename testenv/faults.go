@@ -108,7 +108,7 @@ var networkFaults = []faultKind{
 		name: "reset", steps: anyStep,
 		effect: "resets the connection (RST); nothing was done",
 		before: func(x *exchange, _ *armed) *answer {
-			resetOnClose(x.conn.net)
+			abort(x.conn.net)
 			return gone()
 		},
 	},

@@ -77,14 +77,9 @@ func (c *gatedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// abort closes a connection with a reset where the network knows one.
+// abort ends a connection with a reset where the network knows one. TLS does
+// not get to say goodbye.
 func abort(c net.Conn) {
-	resetOnClose(c)
-	c.Close()
-}
-
-// resetOnClose has a connection end with a reset when it is closed.
-func resetOnClose(c net.Conn) {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
 	}
@@ -94,4 +89,5 @@ func resetOnClose(c net.Conn) {
 	if t, ok := c.(*net.TCPConn); ok {
 		_ = t.SetLinger(0)
 	}
+	c.Close()
 }

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/smallstep/pkcs7"
 
@@ -43,13 +44,16 @@ type visitor struct {
 	t     *testing.T
 	s     *testenv.Certsrv
 	agent string
+	// How long to wait for an answer, and how much to read; zero is no limit.
+	patience time.Duration
+	appetite int64
 }
 
 // visit runs a mock and a visitor of it.
 func visit(t *testing.T, c testenv.Config) visitor {
 	t.Helper()
 	c.Schemes = []testenv.Scheme{testenv.SchemeNegotiate, testenv.SchemeNTLM, testenv.SchemeBasic}
-	return visitor{t, testenv.New(t, c), "Mozilla/5.0 (X11; Linux x86_64)"}
+	return visitor{t: t, s: testenv.New(t, c), agent: "Mozilla/5.0 (X11; Linux x86_64)"}
 }
 
 func (v visitor) do(method, path string, form url.Values) reply {
@@ -64,6 +68,9 @@ func (v visitor) do(method, path string, form url.Values) reply {
 func (v visitor) try(method, path string, form url.Values) (reply, error) {
 	c := dialRaw(v.t, v.s.URL, v.s.Pool())
 	defer c.c.Close()
+	if v.patience > 0 {
+		_ = c.c.SetReadDeadline(time.Now().Add(v.patience))
+	}
 	body := form.Encode()
 	fmt.Fprintf(c.c, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\nAuthorization: Basic %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s",
 		method, path, c.host, v.agent, base64.StdEncoding.EncodeToString([]byte(account)), len(body), body)
@@ -71,8 +78,8 @@ func (v visitor) try(method, path string, form url.Values) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	defer resp.Body.Close()
-	got, err := readAll(resp)
+	// Closing the body would read it to its end, which it may not have.
+	got, err := readAll(resp, v.appetite)
 	return reply{resp, got}, err
 }
 
@@ -290,6 +297,15 @@ func TestRenewals(t *testing.T) {
 			t.Errorf("%d renewals: not signed by the newest: %v", n, err)
 		}
 	}
+}
+
+func decodePEM(t *testing.T, s string) []byte {
+	t.Helper()
+	block, _ := pem.Decode([]byte(s))
+	if block == nil {
+		t.Fatalf("no PEM:\n%s", s)
+	}
+	return block.Bytes
 }
 
 func mustParse(t *testing.T, der []byte) *x509.Certificate {

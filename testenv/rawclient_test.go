@@ -254,7 +254,15 @@ func endPoint(cert *x509.Certificate) []byte {
 	return sum[:]
 }
 
-func readAll(resp *http.Response) (string, error) {
-	b, err := io.ReadAll(resp.Body)
+// readAll reads a body, or gives up after limit bytes.
+func readAll(resp *http.Response, limit int64) (string, error) {
+	if limit == 0 {
+		b, err := io.ReadAll(resp.Body)
+		return string(b), err
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, limit))
+	if err == nil && int64(len(b)) == limit {
+		err = errEnough
+	}
 	return string(b), err
 }

@@ -94,7 +94,7 @@ func (s Summary) hints() string {
 	}
 	var b strings.Builder
 	for _, code := range slices.Sorted(maps.Keys(count)) {
-		fmt.Fprintf(&b, "hint: %s (%d): %s\n", code, count[code], code.Row().Fix)
+		fmt.Fprintf(&b, "hint: %s (%d): %s\n", code.String(), count[code], code.Row().Fix)
 	}
 	return b.String()
 }

@@ -41,7 +41,7 @@ func (e *Enroller) Start(ctx context.Context, s Service) {
 // enrollTrace writes the trace of one enrolment. The order of its lines is that
 // of the traces in the vendor's troubleshooting document.
 type enrollTrace struct {
-	ctx     context.Context //nolint:containedctx // It carries the correlation id of one enrolment, no longer than that lasts.
+	ctx     context.Context // carries the correlation id, for no longer than the enrolment lasts
 	log     *zap.Logger
 	session event.Session
 }

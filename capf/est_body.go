@@ -59,7 +59,7 @@ func (c *ESTClient) decode(op string, r *estReply, want string) ([]byte, error) 
 		return estFault(fault.ESTAnswerUnreadable, op, &ESTError{RV: fault.ESTHTTPUnsupported, Status: r.status, Err: err})
 	}
 	kind := r.header.Get("Content-Type")
-	if !strings.HasPrefix(kind, want) && !(c.cfg.Tolerant && estTolerable(kind)) {
+	if !strings.HasPrefix(kind, want) && (!c.cfg.Tolerant || !estTolerable(kind)) {
 		return nil, unreadable(fmt.Errorf("its content type is %.100q, CAPF wants %q", kind, want))
 	}
 	if r.length < 0 && !c.cfg.Tolerant {

@@ -74,7 +74,7 @@ func errBodyLimit(limit int) error {
 }
 
 // estBroken names what went wrong with an exchange that has no whole answer.
-func estBroken(op string, parent context.Context, method string, phase estPhase, late bool, limit time.Duration, err error) error {
+func estBroken(parent context.Context, op, method string, phase estPhase, late bool, limit time.Duration, err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
 		err = u.Err // the address is in op already
@@ -93,6 +93,8 @@ func estBroken(op string, parent context.Context, method string, phase estPhase,
 		if errors.As(err, &dns) {
 			rv = fault.ESTIPGetAddr
 		}
+	case estCertificateAlert(err):
+		code, rv = fault.ClientCertificate, fault.ESTSSLConnect
 	case phase == estHandshaking:
 		code, rv = estHandshakeFault(err)
 	case phase == estSending:
@@ -138,8 +140,6 @@ func estHandshakeFault(err error) (fault.Code, int) {
 		return fault.ESTServerTrust, fault.ESTFQDNMismatch
 	case errors.As(err, &trust):
 		return fault.ESTServerTrust, fault.ESTSSLConnect
-	case estCertificateAlert(err):
-		return fault.ClientCertificate, fault.ESTSSLConnect
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return fault.ESTAnswerUnreadable, fault.ESTSSLConnect
 	default:
@@ -154,8 +154,6 @@ func estReadFault(method string, err error) (fault.Code, int) {
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 	var op *net.OpError
 	switch {
-	case estCertificateAlert(err):
-		return fault.ClientCertificate, fault.ESTSSLConnect
 	case errors.As(err, &op) && op.Op == "write":
 		// The transport says that it wrote the request before it has flushed it.
 		return fault.ESTHTTPWriteFault, fault.ESTHTTPWrite
@@ -168,6 +166,7 @@ func estReadFault(method string, err error) (fault.Code, int) {
 
 // estCertificateAlert tells whether the server ended TLS because of the
 // client's certificate. With TLS 1.3 that alert arrives in place of the answer.
+// With either it may arrive while the request is being sent.
 // crypto/tls does not export the type of an alert, but its texts name the
 // certificate alerts of RFC 8446 section 6.2.
 func estCertificateAlert(err error) bool {

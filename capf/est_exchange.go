@@ -120,7 +120,7 @@ func estDial(dial estDialer) estDialer {
 		if err != nil {
 			return nil, err
 		}
-		context.AfterFunc(exchange, func() { conn.Close() })
+		context.AfterFunc(exchange, func() { _ = conn.Close() })
 		return conn, nil
 	}
 }
@@ -206,7 +206,7 @@ func (c *ESTClient) exchange(parent context.Context, op, method, operation strin
 	}
 	failed := func(err error) error {
 		phase, late := watch.ended()
-		return estBroken(op, parent, method, phase, late, c.cfg.Timeout, err)
+		return estBroken(parent, op, method, phase, late, c.cfg.Timeout, err)
 	}
 	resp, err := req.Execute(method, c.base+operation)
 	if resp != nil && resp.RawResponse != nil {

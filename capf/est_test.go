@@ -124,7 +124,7 @@ func TestESTAnswersThatAreNotCertificates(t *testing.T) {
 		{name: "no content", answer: estAlways("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"), code: fault.ESTAnswerUnreadable, rv: 15, status: 204},
 		{name: "locked", answer: estAlways(estHTTP("423 Locked", nil, "")), code: fault.ESTServerError, rv: 16, status: 423},
 		{name: "429", answer: estAlways(estHTTP("429 Too Many Requests", nil, "")), code: fault.RequestRefused, rv: 94, status: 429},
-		{name: "500", answer: estAlways(estHTTP("500 Internal Server Error", nil, "An error has occured during enrollment.")), code: fault.ESTServerError, rv: 94, status: 500, says: "during enrollment", posts: 2},
+		{name: "500", answer: estAlways(estHTTP("500 Internal Server Error", nil, "There was a problem during enrollment.")), code: fault.ESTServerError, rv: 94, status: 500, says: "during enrollment", posts: 2},
 		{name: "502 in HTML", answer: estAlways(estHTTP("502 Bad Gateway", []string{"Content-Type: text/html"}, "<html>secret sauce</html>")), code: fault.ESTServerError, rv: 94, status: 502, says: "a page of HTML"},
 		{name: "504", answer: estAlways(estHTTP("504 Gateway Timeout", nil, "")), code: fault.ESTServerError, rv: 94, status: 504, posts: 2},
 		{name: "503 with Retry-After", answer: estAlways(estHTTP("503 Service Unavailable", []string{"Retry-After: 1"}, "")), code: fault.ESTServerError, rv: 94, status: 503, posts: 2},

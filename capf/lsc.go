@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/smallstep/pkcs7"
-
 	"github.com/onlineca/onlineca/ra/fault"
 )
 
@@ -29,20 +27,6 @@ type LSC struct {
 	// Warnings are faults that show only later, when the phone uses the
 	// certificate: fault.LSCKeyUsage, fault.CACNCAPF.
 	Warnings []error
-}
-
-// ParsePKCS7 returns the certificates of a certs-only PKCS#7 (RFC 7030 section
-// 4.2.3) in DER. The error is a fault.CertificateUnreadable.
-func ParsePKCS7(der []byte) ([]*x509.Certificate, error) {
-	const op = "capf: read the PKCS#7"
-	p7, err := pkcs7.Parse(der)
-	if err != nil {
-		return nil, fault.New(fault.CertificateUnreadable, op, err)
-	}
-	if len(p7.Certificates) == 0 {
-		return nil, fault.Newf(fault.CertificateUnreadable, op, "it holds no certificate")
-	}
-	return p7.Certificates, nil
 }
 
 // publicKey is what every public key of the standard library can do.

@@ -137,8 +137,8 @@ var caFaults = []faultKind{
 		before: func(x *exchange, a *armed) *answer { x.caDown = a.Code; return nil },
 	},
 	{
-		name: "rpc-down", steps: answersOnly, code: resultRPCUnavailable,
-		effect: "the web server cannot reach the CA (RPC)",
+		name: "rpc-down", steps: []Step{StepSubmit, StepFetch, StepChain, StepCRL}, code: resultRPCUnavailable,
+		effect: "the web server cannot reach the CA (RPC): the step fails with the code, the other pages are there",
 		before: func(x *exchange, a *armed) *answer { x.caDown = a.Code; return nil },
 	},
 	{

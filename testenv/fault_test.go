@@ -310,7 +310,7 @@ func TestFaultText(t *testing.T) {
 		"hang@submit":           "hang@submit*1",
 		"slow:12s@login*3":      "slow:12s@login*3",
 		"deny:0x80094012":       "deny:0x80094012@submit*1",
-		"rpc-down*forever":      "rpc-down:0x800706ba@any*forever",
+		"rpc-down*forever":      "rpc-down:0x800706ba@submit*forever",
 		"answer-lost":           "answer-lost@submit*1",
 		"no-templates@page*10":  "no-templates@page*10",
 		"lost-challenge":        "lost-challenge@handshake*1",

@@ -64,7 +64,7 @@ func newCheckCmd() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&profile, "for", "", "the `APPLIANCE`: "+profileNames())
-	f.StringVar(&r.CSR, "csr", "", "the appliance's own certificate request (ome-*)")
+	f.StringVar(&r.CSR, "csr", "", "a `FILE` with the appliance's own certificate request (ome-*)")
 	f.StringArrayVar(&r.Trust, "trust", nil, "a `FILE` of the trust store; may be repeated")
 	f.StringArrayVar(&r.Peer, "peer", nil, "a `FILE` of the other side: target, Expressway-E; may be repeated")
 	f.StringArrayVar(&r.PeerTrust, "peer-trust", nil, "a `FILE` of the other side's trust store (default: --trust); may be repeated")

@@ -87,7 +87,7 @@ func Check(o Options) (*Verdict, error) {
 		return nil, &UsageError{fmt.Sprintf("there are %d certificates that are no CA's, and a cluster has no more than six nodes", n)}
 	}
 	v := &Verdict{
-		Schema: Schema, Profile: p.name, Title: p.title, At: o.At.UTC(), Accepted: true,
+		Schema: Schema, Profile: p.name, Title: p.title, At: o.At.UTC().Truncate(time.Millisecond), Accepted: true,
 		Inputs:     s.inputInfo(),
 		Chain:      s.describePath(s.files.path),
 		Peer:       s.describePath(s.peer.path),

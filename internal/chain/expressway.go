@@ -3,7 +3,6 @@ package chain
 import (
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // The messages of Expressway X14 (Cisco: Troubleshoot Expressway Certificates).
@@ -40,7 +39,7 @@ func ruleExpresswayFormat(s *subject) ([]Finding, string) {
 			f.Fix = "Export it again as Base-64 encoded X.509 (.CER); if it does not open, ask the CA for it again."
 		case in.Format != FormatPEM:
 			f.Detail = fmt.Sprintf("%s: this is %s; Expressway wants PEM. The file's extension does not matter.", printable(in.Name), in.Format)
-			f.Fix = "Save it as PEM: " + strings.ReplaceAll(convertCommand(in), string(OMEUpload), string(s.Profile))
+			f.Fix, f.Command = "Save it as PEM.", s.convertCommand(in)
 		default:
 			continue
 		}

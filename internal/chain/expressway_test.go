@@ -60,7 +60,7 @@ func TestExpresswayRows(t *testing.T) {
 			if f.Rule != c.rule || f.Text != c.text || f.Level != c.errorOrWarns {
 				t.Errorf("%s %s: %q, want %s: %q", f.Level, f.Rule, f.Text, c.rule, c.text)
 			}
-			if !strings.Contains(f.Detail, c.detail) || !strings.Contains(f.Fix, c.fix) {
+			if !strings.Contains(f.Detail, c.detail) || !strings.Contains(f.Fix+" "+f.Command, c.fix) {
 				t.Errorf("detail %q\nfix %q", f.Detail, f.Fix)
 			}
 		})

@@ -54,9 +54,10 @@ type Finding struct {
 	LogFile string `json:"logFile"`
 	// Detail says what is wrong with which value.
 	Detail string `json:"detail"`
-	// Fix says how to put it right.
-	Fix   string `json:"fix"`
-	Basis Basis  `json:"basis"`
+	// Fix says how to put it right, and Command is a command that does it, or "".
+	Fix     string `json:"fix"`
+	Command string `json:"command"`
+	Basis   Basis  `json:"basis"`
 	// Certificate is the one that breaks the rule, nil when none does.
 	Certificate *CertInfo `json:"certificate"`
 	// Fault is the code of the fault, where the failure has one in ra/fault.
@@ -67,8 +68,12 @@ type Finding struct {
 type CertInfo struct {
 	// Position is the certificate's place in what was given, from 1; 0 for one
 	// that was not among the files but in a trust store.
-	Position  int       `json:"position"`
-	Source    string    `json:"source"`
+	Position int    `json:"position"`
+	Source   string `json:"source"`
+	// IssuedTo and IssuedBy are the common names or, where there is none, the
+	// whole names, which are Subject and Issuer.
+	IssuedTo  string    `json:"issuedTo"`
+	IssuedBy  string    `json:"issuedBy"`
 	Subject   string    `json:"subject"`
 	Issuer    string    `json:"issuer"`
 	NotBefore time.Time `json:"notBefore"`
@@ -174,20 +179,12 @@ func (v *Verdict) First() *Finding {
 func describe(c *x509.Certificate, position int, source string) CertInfo {
 	sum := sha256.Sum256(c.Raw)
 	return CertInfo{
-		Position: position, Source: source,
-		Subject: distinguished(c.RawSubject, c.Subject.String()), Issuer: distinguished(c.RawIssuer, c.Issuer.String()),
+		Position: position, Source: source, IssuedTo: issuedTo(c), IssuedBy: issuedBy(c),
+		Subject: distinguished(c.RawSubject), Issuer: distinguished(c.RawIssuer),
 		NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
 		Serial: hex.EncodeToString(c.SerialNumber.Bytes()),
 		SHA256: hex.EncodeToString(sum[:]), Key: keyName(c),
 	}
-}
-
-// distinguished is a name for people: printable, and never empty.
-func distinguished(raw []byte, s string) string {
-	if len(raw) <= 2 || s == "" {
-		return "(empty name)"
-	}
-	return printable(s)
 }
 
 // printable replaces what a terminal would obey instead of showing.
@@ -208,7 +205,7 @@ func issuedTo(c *x509.Certificate) string {
 	if c.Subject.CommonName != "" {
 		return printable(c.Subject.CommonName)
 	}
-	return distinguished(c.RawSubject, c.Subject.String())
+	return distinguished(c.RawSubject)
 }
 
 // issuedBy is the short name of an issuer.
@@ -216,5 +213,5 @@ func issuedBy(c *x509.Certificate) string {
 	if c.Issuer.CommonName != "" {
 		return printable(c.Issuer.CommonName)
 	}
-	return distinguished(c.RawIssuer, c.Issuer.String())
+	return distinguished(c.RawIssuer)
 }

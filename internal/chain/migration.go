@@ -67,7 +67,7 @@ func ruleSameIssuers(s *subject) ([]Finding, string) {
 			f.Detail = fmt.Sprintf("the source's %q is issued by %q, the target's %q by %q", p.SourceTo, p.SourceBy, p.TargetTo, p.TargetBy)
 		default:
 			f.Certificate = s.info(a.certs[i])
-			f.Detail = fmt.Sprintf("the source has %q (issuer %s) where the target has %q (issuer %s)", p.SourceTo, distinguished(a.certs[i].RawIssuer, a.certs[i].Issuer.String()), p.TargetTo, distinguished(b.certs[i].RawIssuer, b.certs[i].Issuer.String()))
+			f.Detail = fmt.Sprintf("the source has %q (issuer %s) where the target has %q (issuer %s)", p.SourceTo, distinguished(a.certs[i].RawIssuer), p.TargetTo, distinguished(b.certs[i].RawIssuer))
 		}
 		f.Fix = "Have both appliances' certificates issued by the same issuing CA, and upload both chains again."
 		return []Finding{f}, ""

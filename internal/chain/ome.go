@@ -46,11 +46,11 @@ func ruleCSRName(s *subject) ([]Finding, string) {
 	if s.CSR == nil {
 		return nil, "no --csr given"
 	}
-	if !strings.Contains(s.CSR.Subject.String(), "*") {
+	if !strings.Contains(distinguished(s.CSR.RawSubject), "*") {
 		return nil, ""
 	}
 	return []Finding{{Level: Error, Code: cgen6002, Text: cgen6002Text, Basis: Documented,
-		Detail: fmt.Sprintf("the request is for %q, with a wildcard; the appliance refuses to generate it", distinguished(s.CSR.RawSubject, s.CSR.Subject.String())),
+		Detail: fmt.Sprintf("the request is for %q, with a wildcard; the appliance refuses to generate it", distinguished(s.CSR.RawSubject)),
 		Fix:    "Generate the request with the appliance's own name, without *.",
 	}}, ""
 }
@@ -70,7 +70,7 @@ func ruleCSRKey(s *subject) ([]Finding, string) {
 		f.Basis = Inferred
 	}
 	f.Certificate = s.info(leaf)
-	f.Detail = fmt.Sprintf("the key of the certificate (%s) is not the key of the request for %q", keyName(leaf), distinguished(s.CSR.RawSubject, s.CSR.Subject.String()))
+	f.Detail = fmt.Sprintf("the key of the certificate (%s) is not the key of the request for %q", keyName(leaf), distinguished(s.CSR.RawSubject))
 	f.Fix = "Have the CA issue from the CSR that this same appliance generated last; a new CSR makes the certificates of older ones useless."
 	return []Finding{f}, ""
 }
@@ -87,12 +87,12 @@ func ruleOMEEncoding(s *subject) ([]Finding, string) {
 		case slices.Contains([]Format{FormatDER, FormatPKCS7DER, FormatPKCS12, FormatUTF16}, in.Format):
 			f := s.invalidFile()
 			f.Detail = fmt.Sprintf("%s: this is %s; OpenManage Enterprise wants Base64", printable(in.Name), in.Format)
-			f.Fix = "Save it as Base64: " + convertCommand(in)
+			f.Fix, f.Command = "Save it as Base64.", s.convertCommand(in)
 			out = append(out, f)
 		case in.Format == FormatPKCS7PEM || in.Format == FormatBase64:
 			out = append(out, Finding{Level: Warning, Basis: Inferred,
 				Detail: fmt.Sprintf("%s: this is %s, where the article speaks of certificates only", printable(in.Name), in.Format),
-				Fix:    "Save it as PEM: " + convertCommand(in)})
+				Fix:    "Save it as PEM.", Command: s.convertCommand(in)})
 		}
 	}
 	if len(s.Files) > 1 {
@@ -107,7 +107,7 @@ func ruleOMEEncoding(s *subject) ([]Finding, string) {
 }
 
 // convertCommand turns a file into PEM.
-func convertCommand(in *Input) string {
+func (s *subject) convertCommand(in *Input) string {
 	name := "'" + strings.ReplaceAll(printable(in.Name), "'", `'\''`) + "'"
 	switch in.Format {
 	case FormatDER:
@@ -121,7 +121,7 @@ func convertCommand(in *Input) string {
 	case FormatUTF16:
 		return "iconv -f UTF-16 -t UTF-8 " + name + " > chain.pem"
 	}
-	return "onlineca check --for ome-upload --fix chain.pem " + name
+	return "onlineca check --for " + string(s.Profile) + " --fix chain.pem " + name
 }
 
 func ruleOMEName(s *subject) ([]Finding, string) {

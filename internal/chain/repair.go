@@ -17,9 +17,10 @@ type Repaired struct {
 	Added []CertInfo `json:"added"`
 	// Missing says what the chain still lacks, "" for nothing.
 	Missing string `json:"missing"`
-	// Accepted is the verdict on what has been written, and Text the first
-	// thing that the appliance would say against it.
+	// Accepted is the verdict on what has been written; Rule is the first rule
+	// that it still breaks, and Text what the appliance would say.
 	Accepted bool   `json:"accepted"`
+	Rule     string `json:"rule"`
 	Text     string `json:"text"`
 }
 
@@ -80,7 +81,7 @@ func (s *subject) recheck(certs []*x509.Certificate, r *Repaired) error {
 	}
 	r.Accepted = v.Accepted
 	if f := v.First(); f != nil {
-		r.Text = f.headline()
+		r.Rule, r.Text = f.Rule, f.headline()
 	}
 	return nil
 }

@@ -153,8 +153,8 @@ func TestFetch(t *testing.T) {
 	inter := issue(t, root, "Inter-CA", asCA)
 	leaf := issue(t, inter, "server", asServer("127.0.0.1"), expired)
 	for name, config := range map[string]*tls.Config{
-		"plain":   nil,
-		"TLS 1.0": {MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10},
+		"plain":                               nil,
+		"TLS 1.0":                             {MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10},
 		"wants a client certificate":          {ClientAuth: tls.RequireAnyClientCert},
 		"wants a client certificate, TLS 1.2": {ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12},
 	} {

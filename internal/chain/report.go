@@ -8,6 +8,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"unicode/utf8"
+
+	"github.com/onlineca/onlineca/ra/fault"
 )
 
 // width is how wide a report is made; log lines are not broken.
@@ -24,7 +26,8 @@ func (v *Verdict) WriteJSON(w io.Writer) error {
 // WriteText writes the verdict for a person at a terminal.
 func (v *Verdict) WriteText(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s (%s)\nchecked for %s\n", v.Title, v.Profile, stamp(v.At))
+	paragraph(&b, "", fmt.Sprintf("%s (%s)", v.Title, v.Profile))
+	fmt.Fprintf(&b, "checked for %s\n", stamp(v.At))
 	v.writeInputs(&b)
 	writeChain(&b, "Chain", v.Chain)
 	writeChain(&b, "Chain of the other side", v.Peer)
@@ -70,21 +73,10 @@ func writeChain(b *strings.Builder, title string, certs []CertInfo) {
 		if c.Position > 0 {
 			number = fmt.Sprint(c.Position)
 		}
-		fmt.Fprintf(t, "  %s\t%s\t%s\t%s to %s\n", number, shorten(commonName(c.Subject), 22), shorten(commonName(c.Issuer), 18),
+		fmt.Fprintf(t, "  %s\t%s\t%s\t%s to %s\n", number, shorten(c.IssuedTo, 22), shorten(c.IssuedBy, 18),
 			c.NotBefore.Format("2006-01-02"), c.NotAfter.Format("2006-01-02"))
 	}
 	t.Flush()
-}
-
-// commonName takes the CN out of a name that is written by RFC 4514, or
-// returns all of it.
-func commonName(dn string) string {
-	for part := range strings.SplitSeq(dn, ",") {
-		if cn, ok := strings.CutPrefix(part, "CN="); ok {
-			return cn
-		}
-	}
-	return dn
 }
 
 func shorten(s string, n int) string {
@@ -154,8 +146,8 @@ func (f *Finding) headline() string {
 		return f.Code + ": " + f.Text
 	case f.Text != "":
 		return f.Text
-	case f.Code != "":
-		return f.Code + ": " + f.Detail
+	case f.Fault != fault.Unknown:
+		return f.Code + ": " + f.Fault.Row().Symptom
 	}
 	return f.Detail
 }
@@ -185,11 +177,14 @@ func (v *Verdict) writeFindings(b *strings.Builder) {
 			}
 			field("MessageArgs", "["+strings.Join(quoted, ",")+"]")
 		}
-		field("what", strings.TrimPrefix(f.Detail, f.Code+": "))
+		field("what", f.Detail)
 		if c := f.Certificate; c != nil {
 			field("certificate", where(c))
 		}
 		field("fix", f.Fix)
+		if f.Command != "" {
+			fmt.Fprintf(b, "   command     %s\n", f.Command)
+		}
 		if f.Basis == Inferred && f.Text != "" {
 			field("note", "no document shows this text for exactly this defect; it is inferred")
 		}
@@ -219,7 +214,7 @@ func (v *Verdict) writeRepair(b *strings.Builder) {
 	b.WriteString("\n")
 	text := fmt.Sprintf("%s written: %s", printable(r.File), plural(len(r.Certificates), "certificate"))
 	for i, c := range r.Added {
-		text += [...]string{", added: ", ", "}[min(i, 1)] + commonName(c.Subject)
+		text += [...]string{", added: ", ", "}[min(i, 1)] + c.IssuedTo
 	}
 	paragraph(b, "Repair: ", text+".")
 	if r.Missing != "" {
@@ -228,7 +223,7 @@ func (v *Verdict) writeRepair(b *strings.Builder) {
 	if r.Accepted {
 		paragraph(b, "        ", "The appliance would take it.")
 	} else {
-		paragraph(b, "        ", "The appliance would still refuse it: "+r.Text)
+		paragraph(b, "        ", fmt.Sprintf("The appliance would still refuse it (%s): %s", r.Rule, r.Text))
 	}
 }
 
@@ -248,7 +243,7 @@ func (v *Verdict) writeEnd(b *strings.Builder) {
 	if broken == 1 {
 		verb = "is"
 	}
-	paragraph(b, "REFUSED: ", fmt.Sprintf("%s %s broken. The appliance stops at the first:", plural(broken, "rule"), verb))
+	paragraph(b, "REFUSED: ", fmt.Sprintf("%s %s broken. The first to show is:", plural(broken, "rule"), verb))
 	paragraph(b, "         ", v.First().headline())
 }
 

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/onlineca/onlineca/internal/app"
+)
+
+func newServeCmd() *cobra.Command {
+	var config string
+	cmd := &cobra.Command{
+		Use:   "serve --config FILE",
+		Short: "Run the registration authority in front of AD CS",
+		Long: `Run the registration authority: an EST server (RFC 7030) for phones, CAPF and
+any other EST client, in front of AD CS Web Enrollment (/certsrv).
+
+At the start it logs in to certsrv and fetches the CA's chain; if either fails
+it says why and ends. Ctrl-C or SIGTERM ends it after the requests under way.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := app.ReadSettings(config)
+			if err != nil {
+				return err
+			}
+			return app.Serve(cmd.Context(), s, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	configFlag(cmd, &config)
+	return cmd
+}
+
+func newHealthcheckCmd() *cobra.Command {
+	var config string
+	cmd := &cobra.Command{
+		Use:   "healthcheck --config FILE",
+		Short: "Ask the running registration authority whether it answers",
+		Long: `Ask the registration authority that runs on this machine with these settings
+for its CA certificates, as an EST client would.
+
+Exit status: 0 it answers, 1 it does not.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := app.ReadSettings(config)
+			if err != nil {
+				return err
+			}
+			if err := app.Healthcheck(cmd.Context(), s); err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "the EST server answers")
+			return nil
+		},
+	}
+	configFlag(cmd, &config)
+	return cmd
+}
+
+func configFlag(cmd *cobra.Command, config *string) {
+	cmd.Flags().StringVar(config, "config", "", "settings `file`, YAML")
+	_ = cmd.MarkFlagRequired("config")
+}

@@ -1,0 +1,76 @@
+package app
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+
+	"github.com/onlineca/onlineca/ra"
+)
+
+// parts is what the files of the settings hold.
+type parts struct {
+	password  string
+	roots     []*x509.Certificate // trusted for certsrv; nil means the system's
+	epa       *x509.Certificate   // to bind logins to; nil means certsrv's own
+	clientCAs map[string][]*x509.Certificate
+	warnings  []string
+}
+
+// load reads every file that the settings name. All mistakes are reported.
+func (s *Settings) load() (parts, error) {
+	p := parts{clientCAs: map[string][]*x509.Certificate{}}
+	var errs []error
+	note := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	var err error
+	p.password, err = ReadPassword("certsrv.password_file", s.Certsrv.PasswordFile)
+	note(err)
+	p.warnOpen("certsrv.password_file", s.Certsrv.PasswordFile)
+	if len(s.Certsrv.TLS.CA) > 0 {
+		p.roots, err = ReadCertificates("certsrv.tls.ca", s.Certsrv.TLS.CA...)
+		note(err)
+	}
+	if path := s.Certsrv.ExtendedProtection.Certificate; path != "" {
+		certs, err := ReadCertificates("certsrv.extended_protection.certificate", path)
+		note(err)
+		if err == nil {
+			p.epa = certs[0]
+		}
+	}
+	for label, l := range s.EST.all() {
+		if len(l.Auth.ClientCA) > 0 {
+			p.clientCAs[label], err = ReadCertificates(labelKey(label)+".auth.client_ca", l.Auth.ClientCA...)
+			note(err)
+		}
+		if l.Auth.Users != "" {
+			_, err := ra.LoadUserList(l.Auth.Users)
+			note(err)
+		}
+		if l.Auth.Anonymous {
+			p.warn("%s.auth.anonymous: everybody who reaches the port can have a certificate", labelKey(label))
+		}
+	}
+	if s.TLS.Certificate != "" {
+		_, err = readKeyPair("tls", s.TLS.Certificate, s.TLS.Key)
+		note(err)
+		p.warnOpen("tls.key", s.TLS.Key)
+	}
+	if s.Certsrv.TLS.MatchCommonName {
+		p.warn("certsrv.tls.match_common_name: an IIS certificate without subject alternative names is accepted by its common name; better give IIS a certificate with a DNS name")
+	}
+	return p, errors.Join(errs...)
+}
+
+func (p *parts) warn(format string, args ...any) {
+	p.warnings = append(p.warnings, fmt.Sprintf(format, args...))
+}
+
+func (p *parts) warnOpen(key, path string) {
+	if openToAll(path) {
+		p.warn("%s: everybody on this machine can read %s (chmod 600 helps)", key, path)
+	}
+}

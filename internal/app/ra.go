@@ -1,0 +1,243 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/onlineca/onlineca/certsrv"
+	"github.com/onlineca/onlineca/certsrv/winauth"
+	"github.com/onlineca/onlineca/estserver"
+	"github.com/onlineca/onlineca/ra"
+)
+
+// RA is a registration authority, wired and started, that serves on a listener
+// it is given.
+type RA struct {
+	certsrv *certsrv.Client
+	chain   *ra.Chain
+	server  *estserver.Server
+	anchors []*x509.Certificate
+	log     *zap.Logger
+}
+
+// Parts is what a registration authority needs beside its settings, where it
+// does not come from the files that they name: for processes that hold it in
+// memory.
+type Parts struct {
+	// Password of the certsrv account.
+	Password string
+	// Roots are trusted for certsrv, nil for the system's.
+	Roots []*x509.Certificate
+	// EPA is the certificate to bind logins to, nil for certsrv's own.
+	EPA *x509.Certificate
+	// ClientCAs are the CAs of client certificates, by label.
+	ClientCAs map[string][]*x509.Certificate
+	// Certificate is the EST server's.
+	Certificate tls.Certificate
+	// Dial opens the connections to certsrv, nil for a net.Dialer.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Log may be nil.
+	Log *zap.Logger
+}
+
+// StartRA logs in to certsrv, fetches the CA's chain and wires the server. That
+// either of the first two fails is an error which names the cause; it stands in
+// the logs in the product's words.
+func StartRA(ctx context.Context, s Settings, p Parts) (*RA, error) {
+	client, err := certsrv.New(s.certsrvConfig(p))
+	if err != nil {
+		return nil, err
+	}
+	r := &RA{certsrv: client, anchors: p.Roots, log: p.Log}
+	if err := r.start(ctx, s, p); err != nil {
+		client.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *RA) start(ctx context.Context, s Settings, p Parts) error {
+	estserver.LogStarting(ctx, p.Log)
+	if err := r.certsrv.Start(ctx); err != nil {
+		return err
+	}
+	var err error
+	r.chain, err = ra.NewChain(ctx, r.certsrv, ra.ChainConfig{Refresh: s.Certsrv.ChainRefresh, Log: p.Log})
+	if err != nil {
+		return err
+	}
+	cfg, err := s.serverConfig(p, r.certsrv)
+	if err != nil {
+		return err
+	}
+	cfg.Chain = r.chain
+	cfg.Enroller = stack(s, r.certsrv, p.Log)
+	r.server, err = estserver.New(cfg)
+	return err
+}
+
+// stack is the road of a request from the EST server to certsrv, outermost
+// decorator first.
+func stack(s Settings, upstream ra.Enroller, log *zap.Logger) ra.Enroller {
+	e := upstream
+	e = ra.LimitConcurrency(e, ra.Concurrency{Running: s.Certsrv.Sessions, Waiting: s.EST.MaxRequests})
+	e = ra.Recover(e, log)
+	e = ra.Logged(e, log)
+	return e
+}
+
+// Serve answers EST requests on l until ctx ends, and keeps the chain fresh.
+// What has been submitted by then is finished first.
+func (r *RA) Serve(ctx context.Context, l net.Listener) error {
+	anchors := r.anchors
+	if chain, err := r.chain.CACerts(ctx); err == nil && anchors == nil {
+		anchors = chain
+	}
+	r.server.LogStarted(ctx, anchors)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.chain.Run(ctx) })
+	g.Go(func() error { return r.server.Serve(ctx, l) })
+	return g.Wait()
+}
+
+// Close ends the sessions with certsrv.
+func (r *RA) Close() { r.certsrv.Close() }
+
+// Chain is the CA's chain: the issuing CA first, the root last.
+func (r *RA) Chain(ctx context.Context) ([]*x509.Certificate, error) { return r.chain.CACerts(ctx) }
+
+// certsrvConfig says how certsrv is asked.
+func (s *Settings) certsrvConfig(p Parts) certsrv.Config {
+	c := &s.Certsrv
+	cfg := certsrv.Config{
+		URL: c.URL, Username: c.Username, Password: p.Password,
+		Template: c.Template, StrictTemplate: c.MissingTemplate == "refuse",
+		MatchCommonName: c.TLS.MatchCommonName,
+		Timeouts:        certsrv.Timeouts(c.Timeouts),
+		Sessions:        c.Sessions, LoginPause: c.LoginPause,
+		UserAgent: c.UserAgent, SAN: c.SAN, Marker: c.Marker,
+		DialContext: p.Dial, Logger: p.Log,
+	}
+	if p.Roots != nil {
+		cfg.Roots = pool(p.Roots)
+	}
+	e := &c.ExtendedProtection
+	cfg.EPA = winauth.EPA{Binding: bindings[e.ChannelBinding], Certificate: p.EPA, NoMIC: e.MIC == "off"}
+	return cfg
+}
+
+var bindings = map[string]winauth.Binding{
+	"auto": winauth.BindAuto, "off": winauth.BindOff, "certificate": winauth.BindCertificate,
+}
+
+// serverConfig says how clients are served; chain and enroller are added by the
+// caller.
+func (s *Settings) serverConfig(p Parts, upstream ra.Authenticator) (estserver.Config, error) {
+	proxies, err := s.EST.proxies()
+	if err != nil {
+		return estserver.Config{}, fmt.Errorf("est.trusted_proxies: %w", err)
+	}
+	cfg := estserver.Config{
+		Realm: s.EST.Realm, Logger: p.Log,
+		TrustedProxies: proxies, ProxyCertificateHeader: s.EST.ProxyCertificateHeader, Plain: s.EST.Plain,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &p.Certificate, nil },
+		Labels:         map[string]estserver.Label{},
+		Timeouts:       estserver.Timeouts{Write: s.patience()},
+	}
+	for name, l := range s.EST.all() {
+		label, err := l.label(p.ClientCAs[name], upstream)
+		if err != nil {
+			return estserver.Config{}, fmt.Errorf("%s: %w", labelKey(name), err)
+		}
+		if name == "" {
+			cfg.Default = label
+		} else {
+			cfg.Labels[name] = label
+		}
+	}
+	return cfg, nil
+}
+
+// patience is the longest that an answer can take: every exchange with certsrv
+// at its limit, with a login and a template check before it.
+func (s *Settings) patience() time.Duration {
+	t := s.Certsrv.Timeouts
+	return 2*t.Login + t.Page + t.Submit + t.Fetch + 30*time.Second
+}
+
+// label wires one way in.
+func (l *LabelSettings) label(clientCAs []*x509.Certificate, upstream ra.Authenticator) (estserver.Label, error) {
+	auth, err := l.auth(clientCAs, upstream)
+	if err != nil {
+		return estserver.Label{}, err
+	}
+	policy, err := l.Policy.policy()
+	if err != nil {
+		return estserver.Label{}, err
+	}
+	attrs, err := estserver.ParseCSRAttrs(l.CSRAttrs)
+	if err != nil {
+		return estserver.Label{}, err
+	}
+	return estserver.Label{
+		Template: l.Template, Auth: auth, Policy: policy, CSRAttrs: attrs,
+		PoP:          pops[l.ProofOfPossession],
+		Reenroll:     estserver.Reenroll{WithoutCertificate: l.ReenrollWithoutCertificate},
+		ServerKeygen: l.ServerKeygen,
+	}, nil
+}
+
+var pops = map[string]estserver.PoP{
+	"off": estserver.PoPOff, "optional": estserver.PoPOptional, "required": estserver.PoPRequired,
+}
+
+// auth wires the ways to authenticate. What stands between a client and the
+// domain's own login: a memory of what was good, then a limit to guessing.
+func (l *LabelSettings) auth(clientCAs []*x509.Certificate, upstream ra.Authenticator) (estserver.Auth, error) {
+	a := &l.Auth
+	auth := estserver.Auth{RequireAll: a.Require == "all", Anonymous: a.Anonymous}
+	switch {
+	case a.Users != "":
+		users, err := ra.LoadUserList(a.Users)
+		if err != nil {
+			return auth, err
+		}
+		auth.Basic = ra.NewAttempts(users, ra.AttemptsConfig{PerAccount: 10})
+	case a.Certsrv:
+		auth.Basic = ra.NewAttempts(upstream, ra.AttemptsConfig{})
+		auth.BasicMethod = "certsrv"
+		if a.Remember > 0 {
+			auth.Basic = ra.NewRemember(auth.Basic, ra.RememberConfig{For: a.Remember})
+		}
+	}
+	if len(clientCAs) > 0 || a.OwnChain {
+		subject, err := pattern(a.Subject)
+		if err != nil {
+			return auth, err
+		}
+		auth.Certificates = &estserver.CertificateAuth{CAs: clientCAs, OwnChain: a.OwnChain, Subject: subject, Grace: a.Grace}
+	}
+	return auth, nil
+}
+
+func (p *PolicySettings) policy() (ra.Policy, error) {
+	subject, err := pattern(p.Subject)
+	if err != nil {
+		return ra.Policy{}, err
+	}
+	names, err := pattern(p.SANNames)
+	if err != nil {
+		return ra.Policy{}, err
+	}
+	return ra.Policy{
+		Keys: p.Keys, Hashes: p.Hashes, Subject: subject,
+		SANTypes: p.SANTypes, SANNames: names, SubjectNamesClient: p.SubjectNamesClient,
+	}, nil
+}

@@ -1,0 +1,163 @@
+package lab
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/google/renameio/v2"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/onlineca/onlineca/internal/zaplog"
+	"github.com/onlineca/onlineca/testenv"
+)
+
+// CertsrvOptions is what `onlineca certsrv` was told.
+type CertsrvOptions struct {
+	Listen, Control string   // addresses; an empty Control means no control API
+	Hostnames       []string // in the IIS certificate
+	User            string   // DOMAIN\name
+	Password        string   // empty: one is made and shown
+	Templates       []string // names of further templates like CiscoRA
+	Faults          []string // "name[:parameter][@step][*times]"
+	Language        string
+	EPA             string
+	Schemes         []string
+	Renewals        int
+	RootFile        string // where the root's certificate is written
+	IISLog          string // where the IIS log is written; empty: nowhere
+	KeysDir         string // where keys are written; empty: nowhere
+	HTTP2           bool
+	Out             io.Writer
+}
+
+// ServeCertsrv runs the mock alone until ctx ends.
+func ServeCertsrv(ctx context.Context, o CertsrvOptions) (err error) {
+	c, err := o.config()
+	if err != nil {
+		return err
+	}
+	if o.IISLog != "" {
+		w, closeLog, err := zap.Open(o.IISLog)
+		if err != nil {
+			return fmt.Errorf("certsrv: open the IIS log: %w", err)
+		}
+		defer closeLog()
+		c.Log = zap.New(zaplog.IIS(zapcore.Lock(w)))
+	}
+	if c.Listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", o.Listen); err != nil {
+		return fmt.Errorf("certsrv: listen: %w", err)
+	}
+	alone := testenv.Alone{Config: c, Faults: o.Faults}
+	if o.Control != "" {
+		if alone.Control, err = (&net.ListenConfig{}).Listen(ctx, "tcp", o.Control); err != nil {
+			return errors.Join(fmt.Errorf("certsrv: listen for the control API: %w", err), c.Listener.Close())
+		}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	alone.Ready = func(s *testenv.Certsrv) {
+		if err := o.announce(s, c.Accounts[0], alone.Control); err != nil {
+			cancel(err)
+		}
+	}
+	if err := testenv.ServeAlone(ctx, alone); err != nil {
+		return err
+	}
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// config says what the mock is like.
+func (o *CertsrvOptions) config() (testenv.Config, error) {
+	domain, name, ok := strings.Cut(o.User, `\`)
+	if !ok || domain == "" || name == "" {
+		return testenv.Config{}, fmt.Errorf(`certsrv: the user %q is not of the form DOMAIN\name`, o.User)
+	}
+	if o.Password == "" {
+		o.Password = "Mock-" + rand.Text()
+	}
+	c := testenv.Config{
+		Hostnames: o.Hostnames, Domain: domain,
+		Accounts: []testenv.Account{{Domain: domain, Name: name, Password: o.Password}},
+		Language: testenv.Language(o.Language), EPA: testenv.EPA(o.EPA),
+		Renewals: o.Renewals, HTTP2: o.HTTP2,
+		Templates: testenv.DefaultTemplates(),
+	}
+	for _, s := range o.Schemes {
+		c.Schemes = append(c.Schemes, testenv.Scheme(s))
+	}
+	for _, name := range o.Templates {
+		c.Templates = append(c.Templates, phoneTemplate(name))
+	}
+	return c, nil
+}
+
+// phoneTemplate is a template like CiscoRA by another name.
+func phoneTemplate(name string) testenv.Template {
+	for _, t := range testenv.DefaultTemplates() {
+		if t.Name == labTemplate {
+			t.Name, t.DisplayName = name, name
+			return t
+		}
+	}
+	return testenv.Template{Name: name, DisplayName: name}
+}
+
+// announce writes the files that were asked for and says how to use the mock.
+func (o *CertsrvOptions) announce(s *testenv.Certsrv, a testenv.Account, control net.Listener) error {
+	if o.RootFile != "" {
+		if err := renameio.WriteFile(o.RootFile, s.RootPEM(), 0o644); err != nil {
+			return fmt.Errorf("certsrv: write the root's certificate: %w", err)
+		}
+	}
+	if o.KeysDir != "" {
+		if err := s.PKI.WriteKeys(o.KeysDir); err != nil {
+			return fmt.Errorf("certsrv: write the keys: %w", err)
+		}
+	}
+	fmt.Fprintf(o.Out, "certsrv   %s/certsrv/\n", s.URL)
+	fmt.Fprintf(o.Out, "account   %s\\%s, password %s\n", a.Domain, a.Name, a.Password)
+	fmt.Fprintf(o.Out, "root      %s\n", s.Root.Subject)
+	if o.RootFile != "" {
+		fmt.Fprintf(o.Out, "          in %s\n", o.RootFile)
+	}
+	if control != nil {
+		fmt.Fprintf(o.Out, "control   http://%s/control/\n", control.Addr())
+	}
+	for _, f := range o.Faults {
+		fmt.Fprintf(o.Out, "fault     %s\n", f)
+	}
+	fmt.Fprintln(o.Out, "\nIt stays up until Ctrl-C.")
+	return nil
+}
+
+// CertsrvFault describes a fault of the mock.
+type CertsrvFault struct {
+	Name   string   // with its parameter, if it takes one
+	Steps  []string // where it can happen, the default first
+	Effect string
+}
+
+// CertsrvFaults lists the faults of the mock.
+func CertsrvFaults() []CertsrvFault {
+	docs := testenv.Faults()
+	all := make([]CertsrvFault, len(docs))
+	for i, d := range docs {
+		all[i] = CertsrvFault{Name: d.Name, Effect: d.Effect}
+		if d.Parameter != "" {
+			all[i].Name += ":" + d.Parameter
+		}
+		for _, s := range d.Steps {
+			all[i].Steps = append(all[i].Steps, string(s))
+		}
+	}
+	return all
+}

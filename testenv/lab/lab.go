@@ -1,0 +1,230 @@
+// Package lab runs the whole chain in one process: phones, CAPF, the EST
+// server, the registration authority, and beneath them a mock of IIS and AD CS.
+package lab
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/onlineca/onlineca/capf"
+	"github.com/onlineca/onlineca/internal/app"
+	"github.com/onlineca/onlineca/internal/zaplog"
+	"github.com/onlineca/onlineca/testenv"
+)
+
+// The account, template and User-Agent that the lab's registration authority
+// uses: those of the vendor's examples.
+const (
+	labDomain    = "LAB"
+	labUser      = "ciscora"
+	labTemplate  = "CiscoRA"
+	labUserAgent = "CiscoRA 1.0"
+)
+
+// Config says what a lab is like. Out is needed.
+type Config struct {
+	// Phones is how many phones enrol. Default 5.
+	Phones int
+	// Key is the phones' key type: "rsa2048" (default), "rsa3072", "rsa4096",
+	// "p256", "p384" or "p521".
+	Key string
+	// Workers is how many enrol at once. Default 8.
+	Workers int
+	// Out is the directory that gets certificates and logs. A directory that
+	// an earlier lab made is cleared, any other must be empty.
+	Out string
+	// KeepRunning leaves the servers up until the context ends.
+	KeepRunning bool
+	// Progress shows how it goes; nil for nowhere. Result gets what a person
+	// reads at the end; nil for nowhere.
+	Progress, Result io.Writer
+}
+
+// Run runs a lab. It returns when every phone has enrolled or failed; with
+// KeepRunning, when ctx ends after that. The error says what kept the lab from
+// running; whether every phone has its LSC is in the summary.
+func Run(ctx context.Context, c Config) (capf.Summary, error) {
+	if c.Phones == 0 {
+		c.Phones = 5
+	}
+	if c.Workers == 0 {
+		c.Workers = 8
+	}
+	if c.Progress == nil {
+		c.Progress = io.Discard
+	}
+	if c.Result == nil {
+		c.Result = io.Discard
+	}
+	if err := prepare(c.Out); err != nil {
+		return capf.Summary{}, err
+	}
+	log, closeLogs, err := zaplog.Tree(c.Out, os.Getpid(), nil)
+	if err != nil {
+		return capf.Summary{}, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s, err := start(ctx, log)
+	if err != nil {
+		return capf.Summary{}, errors.Join(err, closeLogs())
+	}
+	sum, err := s.run(ctx, c)
+	cancel()
+	return sum, errors.Join(err, s.stop(), closeLogs())
+}
+
+// servers is a running chain.
+type servers struct {
+	log      *zap.Logger
+	certsrv  *testenv.Certsrv
+	password string
+	ra       *app.RA
+	est      net.Listener
+	serving  *errgroup.Group
+}
+
+// start brings up the mock, then the registration authority in front of it.
+func start(ctx context.Context, log *zap.Logger) (*servers, error) {
+	password, err := newPassword()
+	if err != nil {
+		return nil, err
+	}
+	s := &servers{log: log, password: password}
+	s.certsrv, err = testenv.Start(testenv.Config{
+		Hostnames: []string{"localhost", "127.0.0.1", "::1"},
+		Domain:    labDomain,
+		Accounts:  []testenv.Account{{Domain: labDomain, Name: labUser, Password: password}},
+		Log:       log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("lab: start the mock certsrv: %w", err)
+	}
+	if err := s.startRA(ctx); err != nil {
+		s.certsrv.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *servers) startRA(ctx context.Context) error {
+	cert, err := s.certsrv.PKI.ServerCertificate(testenv.ServerOptions{Names: []string{"localhost", "127.0.0.1", "::1"}})
+	if err != nil {
+		return fmt.Errorf("lab: the EST server's certificate: %w", err)
+	}
+	settings := app.DefaultSettings()
+	settings.Certsrv.URL = s.certsrv.URL + "/certsrv"
+	settings.Certsrv.Username = labDomain + `\` + labUser
+	settings.Certsrv.Template = labTemplate
+	settings.Certsrv.UserAgent = labUserAgent
+	s.ra, err = app.StartRA(ctx, settings, app.Parts{
+		Password: s.password, Roots: s.anchors(), Certificate: cert, Log: s.log,
+	})
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	s.est, err = (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		s.ra.Close()
+		return fmt.Errorf("lab: %w", err)
+	}
+	s.serving = new(errgroup.Group)
+	s.serving.Go(func() error { return s.ra.Serve(ctx, s.est) })
+	return nil
+}
+
+// stop ends the servers. Their context must have ended.
+func (s *servers) stop() error {
+	err := s.serving.Wait()
+	s.ra.Close()
+	s.certsrv.Close()
+	return err
+}
+
+// anchors are what CAPF-trust would hold: the lab CA's whole chain.
+func (s *servers) anchors() []*x509.Certificate {
+	return s.certsrv.PKI.Chain(len(s.certsrv.PKI.Issuing) - 1)
+}
+
+// estURL is the EST server's address.
+func (s *servers) estURL() string { return "https://localhost:" + port(s.est.Addr()) }
+
+// certsrvPort is the port of the mock.
+func (s *servers) certsrvPort() int {
+	u, err := url.Parse(s.certsrv.URL)
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(u.Port())
+	return n
+}
+
+func port(a net.Addr) string {
+	_, p, _ := net.SplitHostPort(a.String())
+	return p
+}
+
+// run enrols the phones and says what came of it.
+func (s *servers) run(ctx context.Context, c Config) (capf.Summary, error) {
+	chainPath := filepath.Join(c.Out, chainFile)
+	chainPEM := s.certsrv.PKI.ChainPEM()
+	if err := renameio.WriteFile(chainPath, chainPEM, 0o644); err != nil {
+		return capf.Summary{}, fmt.Errorf("lab: write the CA's chain: %w", err)
+	}
+	sum, err := s.enroll(ctx, c, len(chainPEM))
+	if err != nil {
+		return sum, err
+	}
+	if err := sum.WriteTable(c.Result); err != nil {
+		return sum, fmt.Errorf("lab: %w", err)
+	}
+	s.describe(c)
+	if !c.KeepRunning || ctx.Err() != nil {
+		return sum, nil
+	}
+	if err := s.invite(c); err != nil {
+		return sum, err
+	}
+	<-ctx.Done()
+	return sum, nil
+}
+
+// enroll makes the phones' keys and requests, and enrols them as CAPF does.
+func (s *servers) enroll(ctx context.Context, c Config, chainLength int) (capf.Summary, error) {
+	roots := x509.NewCertPool()
+	roots.AddCert(s.certsrv.Root)
+	client, err := capf.NewESTClient(capf.ESTConfig{
+		Server: s.estURL(), Roots: roots, Logger: s.log,
+		Username: labDomain + `\` + labUser, Password: s.password,
+	})
+	if err != nil {
+		return capf.Summary{}, fmt.Errorf("lab: %w", err)
+	}
+	enroller, err := capf.NewEnroller(capf.EnrollerConfig{Client: client, Logger: s.log, Anchors: capf.AnchorsOf(s.anchors())})
+	if err != nil {
+		return capf.Summary{}, fmt.Errorf("lab: %w", err)
+	}
+	enroller.Start(ctx, capf.Service{Host: "localhost", Port: s.certsrvPort(), Template: labTemplate, CACertLength: chainLength})
+	fmt.Fprintf(c.Progress, "making the keys of %d phones (%s)\n", c.Phones, keyName(c.Key))
+	jobs, err := phones(ctx, c.Phones, c.Key, c.Workers)
+	if err != nil {
+		return capf.Summary{}, err
+	}
+	return capf.RunBatch(ctx, capf.BatchConfig{
+		Enroller: enroller, Out: filepath.Join(c.Out, lscDir), Workers: c.Workers,
+		Observer: capf.NewProgress(c.Progress, len(jobs)), Now: time.Now,
+	}, jobs)
+}

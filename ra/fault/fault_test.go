@@ -121,3 +121,16 @@ func TestESTNames(t *testing.T) {
 		}
 	}
 }
+
+// What has certainly not been submitted, or has been decided, is not unsettled.
+func TestUnsettledFaultsAreThoseAfterWhichNobodyKnows(t *testing.T) {
+	unsettled := map[fault.Code]bool{
+		fault.Unknown: true, fault.PageLanguage: true, fault.PageUnreadable: true, fault.BodyTooLarge: true,
+		fault.ServerError: true, fault.EnrollTimeout: true, fault.OutcomeUnknown: true, fault.Canceled: true, fault.Internal: true,
+	}
+	for _, c := range fault.Codes() {
+		if c.Row().Unsettled != unsettled[c] {
+			t.Errorf("%s: unsettled is %v", c.String(), c.Row().Unsettled)
+		}
+	}
+}

@@ -24,6 +24,11 @@ type Row struct {
 	// Retry says whether trying again can help.
 	Retry Retry
 
+	// Unsettled says that a request which failed so may all the same have
+	// reached the certificate authority and been granted. It must not be
+	// submitted again before that has been found out.
+	Unsettled bool
+
 	// DeviceStatus is the tkcertificatestatus of a device whose installation
 	// ended so, and Operation CAPF's own operation code. 0 where the failure
 	// is not one of a device.

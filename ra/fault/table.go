@@ -120,7 +120,7 @@ var table = [...]Row{
 		Name: "unknown", Symptom: "failed for a reason that has no code",
 		Cause: "The failure is none of those that this program knows by name.",
 		Fix:   "Read the cause that follows the message; if it is clear enough to deserve a name, report it.",
-		EST:   ESTUnknown, HTTP: 500, Retry: Later, DeviceStatus: 6, Operation: 2,
+		EST:   ESTUnknown, HTTP: 500, Retry: Later, Unsettled: true, DeviceStatus: 6, Operation: 2,
 	},
 
 	DNS: {
@@ -273,28 +273,28 @@ var table = [...]Row{
 		Name: "page-language", Symptom: "the pages of certsrv are not in English, which the product cannot read",
 		Cause: "Web Enrollment was installed in another language. The product matches English sentences; this program does not.",
 		Fix:   "For the product: install the English Web Enrollment pages. For this program nothing needs doing.",
-		EST:   ESTUnknown, HTTP: 502, Retry: AfterFix, DeviceStatus: 15, Operation: 9,
+		EST:   ESTUnknown, HTTP: 502, Retry: AfterFix, Unsettled: true, DeviceStatus: 15, Operation: 9,
 		Shows: []Sighting{{LogIIS, "200 on certfnsh.asp, but no certnew.cer"}},
 	},
 	PageUnreadable: {
 		Name: "page-unreadable", Symptom: "certsrv's answer is not a page that certsrv sends",
 		Cause: "The page has none of the marks of Web Enrollment: it was cut off, it comes from something else than certsrv, or the pages were changed.",
 		Fix:   "Open the same address in a browser; look for a proxy or a portal in between.",
-		EST:   ESTUnknown, HTTP: 502, Retry: Later, DeviceStatus: 15, Operation: 9,
+		EST:   ESTUnknown, HTTP: 502, Retry: Later, Unsettled: true, DeviceStatus: 15, Operation: 9,
 		Shows: []Sighting{{LogOwn, "code page-unreadable"}},
 	},
 	BodyTooLarge: {
 		Name: "body-too-large", Symptom: "certsrv's answer is larger than any page it sends",
 		Cause: "The answer passed the size limit and was given up; whatever sent it is not certsrv, or not well.",
 		Fix:   "Open the same address in a browser; look for a proxy or a portal in between.",
-		EST:   ESTUnknown, HTTP: 502, Retry: Later, DeviceStatus: 15, Operation: 9,
+		EST:   ESTUnknown, HTTP: 502, Retry: Later, Unsettled: true, DeviceStatus: 15, Operation: 9,
 		Shows: []Sighting{{LogOwn, "code body-too-large"}},
 	},
 	ServerError: {
 		Name: "server-error", Symptom: "the web server of certsrv answered with an error",
 		Cause: "IIS could not serve the page: an error of its application pool, of ASP, or of access to the page.",
 		Fix:   "Read the status and substatus in the IIS log and the event log of the web server.",
-		EST:   ESTUnknown, HTTP: 502, Retry: Later, DeviceStatus: 15, Operation: 9,
+		EST:   ESTUnknown, HTTP: 502, Retry: Later, Unsettled: true, DeviceStatus: 15, Operation: 9,
 		Shows: []Sighting{{LogIIS, "status 4xx or 5xx on /certsrv"}},
 	},
 
@@ -422,7 +422,7 @@ var table = [...]Row{
 		Cause: "certfnsh.asp issues within the request, and the CA took longer than the time allowed. The certificate may have been issued all the same.",
 		Fix:   "Look at Issued Certificates on the CA before trying again; find out why it is slow; here, certsrv.timeouts.submit can be raised.",
 		Curl:  28, CurlText: "Operation timed out after {ms} milliseconds with 0 bytes received",
-		EST: ESTSSLRead, HTTP: 504, Retry: Later, DeviceStatus: 15, Operation: 9, Bug: "CSCvo58656",
+		EST: ESTSSLRead, HTTP: 504, Retry: Later, Unsettled: true, DeviceStatus: 15, Operation: 9, Bug: "CSCvo58656",
 		Shows: []Sighting{
 			{LogCAPF, genericCAPF},
 			{LogIIS, "time-taken of 10000 or more on POST certfnsh.asp"},
@@ -444,7 +444,7 @@ var table = [...]Row{
 		Cause: "The connection broke after the request had been sent. The CA may have issued a certificate whose number is not known here.",
 		Fix:   "Look at Issued Certificates on the CA for this subject before submitting again.",
 		Curl:  52, CurlText: "Empty reply from server",
-		EST: ESTUnknown, HTTP: 502, Retry: Later, DeviceStatus: 15, Operation: 9,
+		EST: ESTUnknown, HTTP: 502, Retry: Later, Unsettled: true, DeviceStatus: 15, Operation: 9,
 		Shows: []Sighting{{LogIIS, "200 on POST certfnsh.asp, but no certnew.cer"}},
 	},
 	NoSuchRequest: {
@@ -581,14 +581,14 @@ var table = [...]Row{
 		Name: "canceled", Symptom: "given up because the caller went away",
 		Cause: "The client closed its connection, or the program was interrupted.",
 		Fix:   "Start again where it stopped.",
-		EST:   ESTSSLRead, HTTP: 500, Retry: Later, DeviceStatus: 13, Operation: 7,
+		EST:   ESTSSLRead, HTTP: 500, Retry: Later, Unsettled: true, DeviceStatus: 13, Operation: 7,
 		Shows: []Sighting{{LogOwn, "code canceled"}},
 	},
 	Internal: {
 		Name: "internal", Symptom: "a fault of this program",
 		Cause: "Something happened that cannot happen.",
 		Fix:   "Report it, with the log.",
-		EST:   ESTUnknown, HTTP: 500, Retry: Later, DeviceStatus: 6, Operation: 2,
+		EST:   ESTUnknown, HTTP: 500, Retry: Later, Unsettled: true, DeviceStatus: 6, Operation: 2,
 		Shows: []Sighting{{LogOwn, "code internal"}},
 	},
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -153,8 +154,16 @@ func TestChain(t *testing.T) {
 		log, logs := watch()
 		old := []*x509.Certificate{{Raw: []byte{1}, SerialNumber: big.NewInt(1)}}
 		renewed := []*x509.Certificate{{Raw: []byte{2}, SerialNumber: big.NewInt(2)}}
+		var mu sync.Mutex
 		answer, fails, asked := old, error(nil), 0
+		set := func(certs []*x509.Certificate, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			answer, fails = certs, err
+		}
 		c, err := ra.NewChain(t.Context(), chainFunc(func(context.Context) ([]*x509.Certificate, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			asked++
 			return answer, fails
 		}), ra.ChainConfig{Log: log})
@@ -167,6 +176,8 @@ func TestChain(t *testing.T) {
 		check := func(want []*x509.Certificate, n int, kind string) {
 			t.Helper()
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			got, err := c.CACerts(t.Context())
 			if err != nil || !got[0].Equal(want[0]) || asked != n {
 				t.Errorf("%v, %v after %d questions; want %v after %d", got, err, asked, want, n)
@@ -178,10 +189,10 @@ func TestChain(t *testing.T) {
 		check(old, 1, "chain-retrieved")
 		time.Sleep(time.Hour)
 		check(old, 2, "chain-retrieved")
-		answer, fails = nil, fault.New(fault.ChainTimeout, "test", nil)
+		set(nil, fault.New(fault.ChainTimeout, "test", nil))
 		time.Sleep(time.Hour)
 		check(old, 3, "chain-stale")
-		answer, fails = renewed, nil
+		set(renewed, nil)
 		time.Sleep(time.Minute)
 		check(renewed, 4, "chain-changed")
 		cancel()

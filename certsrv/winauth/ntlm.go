@@ -11,7 +11,7 @@ import (
 	"unicode/utf16"
 
 	"github.com/Azure/go-ntlmssp"
-	"golang.org/x/crypto/md4"
+	"golang.org/x/crypto/md4" //nolint:staticcheck // NTOWFv2 is made of MD4: the choice of MS-NLMP
 )
 
 // Layout of the NTLM messages (MS-NLMP 2.2.1). A field is a 2-byte length, a

@@ -325,7 +325,7 @@ func TestBodyThatCannotBeRepeated(t *testing.T) {
 	s.handle = func(w http.ResponseWriter, _ *http.Request) { s.deny(w, s.providers...) }
 	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/certsrv/x", io.NopCloser(strings.NewReader("a=b")))
 	resp, err := p.RoundTrip(req)
-	if err != nil || resp.StatusCode != 401 {
+	if err != nil || resp.StatusCode != http.StatusUnauthorized {
 		t.Fatal(resp, err)
 	}
 	resp.Body.Close()
@@ -492,7 +492,7 @@ func TestLeaseEndsWithItsContext(t *testing.T) {
 	p := newPool(t, cfg)
 	ctx, cancel := context.WithCancel(t.Context())
 	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/certsrv/x", nil)
-	if _, err := p.RoundTrip(req); err != nil { //nolint:bodyclose // that is the point
+	if _, err := p.RoundTrip(req); err != nil {
 		t.Fatal(err)
 	}
 	x := &Exchange{Timeout: 20 * time.Millisecond}

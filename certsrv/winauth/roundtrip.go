@@ -45,7 +45,7 @@ func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp, err := p.roundTrip(req, x)
 	if err != nil && req.Body != nil {
-		req.Body.Close()
+		_ = req.Body.Close()
 	}
 	return resp, err
 }
@@ -138,7 +138,7 @@ func (p *Pool) try(ctx context.Context, req *http.Request, b *body, s *session, 
 		return nil, err
 	}
 	p.requests.Add(1)
-	resp, err := s.tr.RoundTrip(out) //nolint:bodyclose // the caller of RoundTrip closes it
+	resp, err := s.tr.RoundTrip(out)
 	if err != nil {
 		defer cancel()
 		p.drop(s)
@@ -183,7 +183,7 @@ type lent struct {
 	io.ReadCloser
 	pool    *Pool
 	s       *session
-	ctx     context.Context //nolint:containedctx // the lease is bound to it
+	ctx     context.Context // the lease is bound to it
 	cancel  func()
 	stop    func() bool
 	release func()
@@ -199,7 +199,7 @@ func (l *lent) Read(b []byte) (int, error) {
 	n, err := l.ReadCloser.Read(b)
 	l.n.Add(int64(n))
 	switch {
-	case err == io.EOF: //nolint:errorlint // io.Reader returns io.EOF itself
+	case err == io.EOF:
 		l.whole.Store(true)
 	case err != nil:
 		err = &PhaseError{
@@ -222,7 +222,7 @@ func (l *lent) Close() error {
 func (l *lent) abandon() {
 	l.stop()
 	l.once.Do(func() {
-		l.ReadCloser.Close()
+		_ = l.ReadCloser.Close()
 		l.pool.drop(l.s)
 		l.cancel()
 	})
@@ -230,7 +230,7 @@ func (l *lent) abandon() {
 
 func (l *lent) end() {
 	l.once.Do(func() {
-		l.ReadCloser.Close()
+		_ = l.ReadCloser.Close()
 		if l.whole.Load() && !l.lost {
 			l.pool.push(l.s)
 		} else {

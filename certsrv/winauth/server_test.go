@@ -49,7 +49,6 @@ type connState struct {
 	negotiate []byte
 	challenge []byte
 	user      string
-	forget    bool
 }
 
 type connKey struct{}
@@ -214,7 +213,7 @@ func (s *fakeIIS) verify(neg, chal, auth []byte) error {
 	}
 	nt, err := fieldAt(auth, 20)
 	if err != nil || len(nt) < 44 {
-		return fmt.Errorf("NT response of %d bytes: %v", len(nt), err)
+		return fmt.Errorf("NT response of %d bytes (%w)", len(nt), err)
 	}
 	dom, _ := fieldAt(auth, 28)
 	user, _ := fieldAt(auth, 36)

@@ -86,7 +86,7 @@ func (s *session) dial(context.Context, string, string) (net.Conn, error) {
 // close ends the session. It may be called more than once.
 func (s *session) close() {
 	s.once.Do(func() {
-		s.conn.Close()
+		_ = s.conn.Close()
 		s.tr.CloseIdleConnections()
 	})
 }

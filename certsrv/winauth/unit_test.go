@@ -120,14 +120,18 @@ func TestGate(t *testing.T) {
 			go func() { _ = login() }()
 		}
 		synctest.Wait()
+		g.mu.Lock()
 		if together != 1 {
 			t.Errorf("%d went first", together)
 		}
+		g.mu.Unlock()
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
+		g.mu.Lock()
 		if most != 7 || first != 1 || g.flying != 0 || g.leading != nil {
 			t.Errorf("%d together, %d first, %d flying", most, first, g.flying)
 		}
+		g.mu.Unlock()
 
 		leave, err := g.enter(t.Context())
 		if err != nil {

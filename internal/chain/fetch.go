@@ -38,7 +38,7 @@ func Fetch(ctx context.Context, address string) (*Input, error) {
 	}}
 	conn, err := d.DialContext(ctx, "tcp", in.Name)
 	if conn != nil {
-		conn.Close()
+		_ = conn.Close() // nothing was sent
 	}
 	if len(in.Certs) > 0 {
 		return in, nil

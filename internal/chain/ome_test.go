@@ -1,7 +1,6 @@
 package chain
 
 import (
-	"crypto"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
@@ -64,7 +63,7 @@ func (o omeCase) options(tb testing.TB) Options {
 		}
 		in = inputBytes(tb, "chain.cer", der)
 	}
-	var signer crypto.Signer = key
+	signer := key
 	if o.foreignKey {
 		signer = newKey(tb)
 	}

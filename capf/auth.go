@@ -4,7 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // Manufacturing CAs of older phones sign with SHA-1.
+	"crypto/sha1"
 	"crypto/subtle"
 	"crypto/x509"
 	"errors"
@@ -198,7 +198,7 @@ func checkSignature(cert, ca *x509.Certificate) error {
 	if !ok || !ca.IsCA || ca.KeyUsage != 0 && ca.KeyUsage&x509.KeyUsageCertSign == 0 {
 		return err
 	}
-	digest := sha1.Sum(cert.RawTBSCertificate) //nolint:gosec // See above.
+	digest := sha1.Sum(cert.RawTBSCertificate)
 	return rsa.VerifyPKCS1v15(key, crypto.SHA1, digest[:], cert.Signature)
 }
 

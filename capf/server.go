@@ -1,3 +1,9 @@
+// Package capf is the Certificate Authority Proxy Function: towards phones it
+// speaks the CAPF protocol (package wire), towards the registration authority
+// EST. In between it keeps the session of each phone, has the phone sign a
+// certificate request with a key that never leaves it, gets the certificate
+// from the Online CA, or issues it itself, and notes the outcome in the device
+// table. What happens is traced in the order of the product's own trace.
 package capf
 
 import (

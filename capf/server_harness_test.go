@@ -10,7 +10,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -418,12 +417,4 @@ func wantFailure(t testing.TB, cfg phone.Config, want phone.Failure) *phone.Erro
 		t.Fatalf("phone: %v, want it to fail with %q", err, want)
 	}
 	return e
-}
-
-func names(n int) []string {
-	all := make([]string, n)
-	for i := range all {
-		all[i] = fmt.Sprintf("SEP%012X", i+1)
-	}
-	return all
 }

@@ -406,16 +406,17 @@ func TestNameInAnotherCase(t *testing.T) {
 }
 
 func TestPhoneRefusesCertificate(t *testing.T) {
-	b := newBench(t, nil, pendingDevice(testDevice))
-	defer b.stop()
-	cfg := b.phoneConfig(testDevice)
-	cfg.Roots = x509.NewCertPool()
-	if e := wantFailure(t, cfg, phone.FailTLS); !strings.Contains(e.Error(), "unknown authority") {
-		t.Errorf("%v", e)
-	}
-	b.stop()
-	if !b.traced("SSL handshake with") {
-		t.Error("the handshake that failed is not in the trace")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, nil, pendingDevice(testDevice))
+		defer b.stop()
+		cfg := b.phoneConfig(testDevice)
+		cfg.Roots = x509.NewCertPool()
+		if e := wantFailure(t, cfg, phone.FailTLS); !strings.Contains(e.Error(), "unknown authority") {
+			t.Errorf("%v", e)
+		}
+		synctest.Wait()
+		if !b.traced("SSL handshake with") {
+			t.Error("the handshake that failed is not in the trace")
+		}
+	})
 }
-

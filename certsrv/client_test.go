@@ -239,7 +239,7 @@ func TestAuthenticateEvents(t *testing.T) {
 
 func TestAuthenticate(t *testing.T) {
 	s := testenv.New(t, testenv.Config{Accounts: []testenv.Account{
-		{Name: "ciscora", Password: testenv.DefaultPassword}, {Name: "other", Password: "another-1"},
+		{Name: "ciscora", Password: testenv.DefaultPassword}, {Name: "second", Password: "another-1"},
 	}, LockoutThreshold: 3})
 	now := time.Now()
 	var mu sync.Mutex
@@ -257,7 +257,7 @@ func TestAuthenticate(t *testing.T) {
 	if err := c.Authenticate(t.Context(), own); err != nil || count(s).logins != 0 {
 		t.Errorf("own credentials: %v, %d logins", err, count(s).logins)
 	}
-	for _, form := range []string{`LAB\other`, `lab\Other`} {
+	for _, form := range []string{`LAB\second`, `lab\Second`} {
 		if err := auth(form, "another-1"); err != nil {
 			t.Errorf("%s: %v", form, err)
 		}
@@ -271,7 +271,7 @@ func TestAuthenticate(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 20 {
 		wg.Go(func() {
-			user := []string{`LAB\other`, "other@lab.example", "OTHER"}[i%3]
+			user := []string{`LAB\second`, "second@lab.example", "SECOND"}[i%3]
 			err := auth(user, "wrong")
 			if !errors.Is(err, fault.BadCredentials) && !errors.Is(err, fault.LoginSuspended) || strings.Contains(err.Error(), "another-1") {
 				t.Errorf("%s: %v", user, err)
@@ -282,7 +282,7 @@ func TestAuthenticate(t *testing.T) {
 	if n := count(s).failed; n != 1 {
 		t.Errorf("%d failed logons", n)
 	}
-	if err := auth(`LAB\other`, "another-1"); !errors.Is(err, fault.LoginSuspended) || fault.Of(err).RetryAfter <= 0 {
+	if err := auth(`LAB\second`, "another-1"); !errors.Is(err, fault.LoginSuspended) || fault.Of(err).RetryAfter <= 0 {
 		t.Errorf("in the pause: %v", err)
 	}
 	// Nobody can suspend the registration authority's own login so.
@@ -295,7 +295,7 @@ func TestAuthenticate(t *testing.T) {
 	mu.Lock()
 	now = now.Add(11 * time.Minute)
 	mu.Unlock()
-	if err := auth(`LAB\other`, "another-1"); err != nil {
+	if err := auth(`LAB\second`, "another-1"); err != nil {
 		t.Errorf("after the pause: %v", err)
 	}
 }

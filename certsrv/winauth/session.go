@@ -58,7 +58,7 @@ func (p *Pool) open(ctx context.Context) (*session, error) {
 	}
 	conn := tls.Client(raw, p.tls)
 	if err := conn.HandshakeContext(ctx); err != nil {
-		raw.Close()
+		_ = raw.Close()
 		return nil, fail(PhaseTLS, err)
 	}
 	s := &session{conn: conn}

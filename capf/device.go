@@ -2,6 +2,7 @@ package capf
 
 import (
 	"context"
+	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -47,7 +48,8 @@ type Device struct {
 	// LastContact is when the phone's last session ended.
 	LastContact time.Time
 	// LSC is the DER of the certificate that the phone holds as far as is
-	// known, PublicKey the key in it (SubjectPublicKeyInfo, column publickey).
+	// known. PublicKey (publickey) is the key in it, in the form that the
+	// product's trace shows: PKCS#1 for RSA; SubjectPublicKeyInfo for EC.
 	LSC       []byte
 	PublicKey []byte
 	// LSCValidUntil (lscvaliduntil), LSCIssuer (lscissuername) and
@@ -187,6 +189,9 @@ func (d *Device) row() event.CAPFDeviceRow {
 // under way any more.
 func (d *Device) installed(cert *x509.Certificate, issuerUntil time.Time) {
 	d.LSC, d.PublicKey = cert.Raw, cert.RawSubjectPublicKeyInfo
+	if key, ok := cert.PublicKey.(*rsa.PublicKey); ok {
+		d.PublicKey = x509.MarshalPKCS1PublicKey(key)
+	}
 	d.LSCValidUntil, d.LSCIssuer, d.LSCIssuerValidUntil = cert.NotAfter, cert.Issuer.String(), issuerUntil
 	d.forget()
 }

@@ -131,7 +131,7 @@ func (s *Server) keep(ctx context.Context, name string, i *issuance) error {
 	if i.err != nil {
 		f = faultFailure(i.err)
 	}
-	current := false
+	current, start := false, time.Now()
 	row, err := s.cfg.Devices.Update(write, name, func(d *Device) error {
 		current = bytes.Equal(d.CSR, i.csr)
 		switch {
@@ -154,7 +154,7 @@ func (s *Server) keep(ctx context.Context, name string, i *issuance) error {
 	case err != nil:
 		return errors.Join(i.err, fmt.Errorf("capf: %s: write the device table: %w", name, err))
 	case f != nil && current:
-		s.statusLines(write, row, OperationUpgrade, f.code)
+		s.statusLines(write, row, OperationUpgrade, f.code, time.Since(start))
 		s.emit(write, row.row())
 	}
 	return i.err

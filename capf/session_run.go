@@ -151,7 +151,9 @@ func (p *session) identify(ctx context.Context, m *wire.Message) error {
 		return p.fail(OpPhoneComm, err)
 	}
 	p.setName(name)
+	asked := time.Now()
 	device, err := p.srv.cfg.Devices.Device(ctx, name)
+	took := time.Since(asked)
 	if errors.Is(err, ErrNoDevice) {
 		f := p.faulty(fault.UnknownDevice, nil)
 		f.end, f.unrecorded = wire.ReasonUnknownDevice, true
@@ -162,7 +164,9 @@ func (p *session) identify(ctx context.Context, m *wire.Message) error {
 	}
 	p.device = device
 	p.setName(device.Name) // as the table spells it
-	p.srv.emit(ctx, device.row())
+	row := device.row()
+	row.Duration = took
+	p.srv.emit(ctx, row)
 	return nil
 }
 
@@ -279,6 +283,7 @@ func (f *failure) apply(d *Device, op Operation, oneAttempt bool) {
 func (p *session) update(ctx context.Context, op Operation, code OpCode, change func(*Device)) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
+	start := time.Now()
 	row, err := p.srv.cfg.Devices.Update(ctx, p.name, func(d *Device) error {
 		change(d)
 		d.LastContact = p.srv.cfg.Now()
@@ -288,7 +293,7 @@ func (p *session) update(ctx context.Context, op Operation, code OpCode, change 
 		p.say(ctx, true, "write the device table: %v", err)
 		return
 	}
-	p.srv.statusLines(ctx, row, op, code)
+	p.srv.statusLines(ctx, row, op, code, time.Since(start))
 	if code == OpSuccess && op == OperationUpgrade {
 		p.note(ctx, event.StepSetPublicKey)
 		p.srv.emit(ctx, event.CAPFPublicKey{Session: p.trace(), DER: row.PublicKey})
@@ -298,9 +303,9 @@ func (p *session) update(ctx context.Context, op Operation, code OpCode, change 
 }
 
 // statusLines is SetOperationStatus of the trace.
-func (s *Server) statusLines(ctx context.Context, row Device, op Operation, code OpCode) {
+func (s *Server) statusLines(ctx context.Context, row Device, op Operation, code OpCode, took time.Duration) {
 	s.emit(ctx, event.CAPFOperationStatus{
 		Device: row.Name, Operation: op.traceName(), Text: code.trace(), Code: int(code),
-		DBStatus: row.Status.traceName(), DBNumber: int(row.Status),
+		DBStatus: row.Status.traceName(), DBNumber: int(row.Status), Duration: took,
 	})
 }

@@ -60,6 +60,8 @@ type Label struct {
 	Auth     Auth
 	// Policy says which requests are let through.
 	Policy ra.Policy
+	// Rate bounds how often one client may enrol. Nil means no bound.
+	Rate *ra.Rate
 	// CSRAttrs are answered to /csrattrs; see [ParseCSRAttrs]. Without any,
 	// the answer is 204.
 	CSRAttrs est.CSRAttrs

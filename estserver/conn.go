@@ -84,6 +84,7 @@ func (x *exchange) identify(ctx context.Context) context.Context {
 	if x.s.trusts(addr) {
 		x.proxied = true
 		addr = x.s.forwardedFor(x.r, addr)
+		x.peer = nil // that would be the proxy's own
 		if h := x.s.cfg.ProxyCertificateHeader; h != "" {
 			x.peer = proxiedCertificate(x.r.Header.Get(h))
 		}

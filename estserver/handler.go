@@ -97,6 +97,9 @@ func (x *exchange) route() error {
 		return &httpError{status: http.StatusRequestHeaderFieldsTooLarge,
 			text: fmt.Sprintf("The header has %d bytes, at most %d are read.", n, x.s.cfg.Limits.Headers)}
 	}
+	if x.r.TLS == nil && !x.proxied {
+		return &httpError{status: http.StatusBadRequest, text: "EST is spoken over HTTPS only."}
+	}
 	notFound := &httpError{status: http.StatusNotFound, text: "The path specified is not recognized."}
 	name, op, ok := parsePath(x.r.URL.EscapedPath())
 	if !ok {

@@ -110,6 +110,9 @@ func (s *settings) prepare(l Label) (*label, error) {
 	if err != nil {
 		return nil, err
 	}
+	if l.Rate != nil {
+		enroller = ra.LimitRate(enroller, *l.Rate)
+	}
 	ready := &label{Label: l, enroller: enroller, attrs: l.CSRAttrs}
 	if l.PoP == PoPRequired {
 		ready.attrs = withChallengePassword(l.CSRAttrs)
@@ -187,7 +190,7 @@ func (s *Server) httpServer(ctx context.Context) *http.Server {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	if std, err := zap.NewStdLogAt(log.Named("http"), zapcore.DebugLevel); err == nil {
+	if std, err := zap.NewStdLogAt(log.Named("http"), zapcore.InfoLevel); err == nil {
 		srv.ErrorLog = std
 	}
 	return srv

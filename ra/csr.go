@@ -16,6 +16,10 @@ import (
 // 5 KiB.
 const MaxCSRSize = 48 << 10
 
+// maxRSABits is where verification becomes an attack: its time grows with the
+// square of the length.
+const maxRSABits = 16384
+
 // minRSABits is what nobody may go below, whatever the policy says: Go's own
 // verification refuses shorter keys.
 const minRSABits = 1024
@@ -60,6 +64,9 @@ func InspectCSR(der []byte) (*x509.CertificateRequest, error) {
 				Code: fault.KeyTooShort, Op: "certificate request for " + subjectOf(csr),
 				Message: fmt.Sprintf("an RSA key of %d bits; nothing below %d is accepted", n, minRSABits),
 			}
+		}
+		if n := key.N.BitLen(); n > maxRSABits {
+			return nil, malformed(op, fmt.Sprintf("it has an RSA key of %d bits, at most %d are looked at", n, maxRSABits))
 		}
 	case *ecdsa.PublicKey, ed25519.PublicKey:
 	default:

@@ -93,10 +93,7 @@ type keyRule struct {
 	min, max int
 }
 
-const (
-	maxRSABits = 8192 // what Go verifies without being asked for trouble
-	sanNone    = "none"
-)
+const sanNone = "none"
 
 var (
 	keyPattern  = regexp.MustCompile(`^(rsa|p224|p256|p384|p521|ed25519)(\d+)?(?:-(\d+))?$`)

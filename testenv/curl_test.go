@@ -85,3 +85,25 @@ func TestCurlEnrols(t *testing.T) {
 		}
 	}
 }
+
+// TestCurlNegotiates has gss-ntlmssp be the client: NTLM in SPNEGO, with a MIC
+// and a signed list of mechanisms.
+func TestCurlNegotiates(t *testing.T) {
+	interop.Need(t, "curl")
+	if found, _ := filepath.Glob("/usr/lib/*/gssntlmssp/gssntlmssp.so"); len(found) == 0 {
+		if os.Getenv("ONLINECA_INTEROP") == "required" {
+			t.Fatal("gss-ntlmssp is not installed, and ONLINECA_INTEROP=required")
+		}
+		t.Skip("gss-ntlmssp is not installed: this test needs it")
+	}
+	users := filepath.Join(t.TempDir(), "users")
+	if err := os.WriteFile(users, []byte("LAB:ciscora:"+testenv.DefaultPassword+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("NTLM_USER_FILE", users)
+	s := testenv.New(t, testenv.Config{Schemes: []testenv.Scheme{testenv.SchemeNegotiate}, Hostnames: []string{"localhost", "127.0.0.1"}, RequireMIC: true})
+	out := curl(t, s, "--negotiate", "-u", ":", s.URL+"/certsrv/")
+	if !strings.Contains(out, "HTTP/1.1 200") || !last(s).MIC {
+		t.Errorf("no login: %+v\n%s", s.Requests(), out)
+	}
+}

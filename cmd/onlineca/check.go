@@ -54,6 +54,8 @@ func newCheckCmd() *cobra.Command {
 				}
 			}
 			switch {
+			case err != nil && cmd.Context().Err() != nil:
+				return err
 			case err != nil:
 				return unreadable{err}
 			case !v.Accepted:

@@ -74,7 +74,7 @@ func TestCheckExitStatus(t *testing.T) {
 		{"--for ome-upload --colour " + both, 2, "", "unknown flag"},
 	} {
 		var stdout, stderr strings.Builder
-		status := run(append([]string{"check"}, strings.Fields(c.args)...), strings.NewReader(""), &stdout, &stderr)
+		status := run(t.Context(), append([]string{"check"}, strings.Fields(c.args)...), strings.NewReader(""), &stdout, &stderr)
 		if status != c.status || !strings.Contains(stdout.String(), c.stdout) || !strings.Contains(stderr.String(), c.stderr) {
 			t.Errorf("check %s: status %d, want %d\n%s%s", c.args, status, c.status, stdout.String(), stderr.String())
 		}
@@ -92,7 +92,7 @@ func TestCheckJSON(t *testing.T) {
 	}
 	defer file.Close()
 	var stdout, stderr strings.Builder
-	if status := run([]string{"check", "--for", "ome-upload", "--json", "-"}, file, &stdout, &stderr); status != 0 {
+	if status := run(t.Context(), []string{"check", "--for", "ome-upload", "--json", "-"}, file, &stdout, &stderr); status != 0 {
 		t.Fatalf("status %d: %s", status, stderr.String())
 	}
 	var v struct {

@@ -25,32 +25,35 @@ const (
 	exitInterrupted = 130
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
-
-// run executes one command line and returns the exit code.
-func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	// The first Ctrl-C asks for an orderly end, the second one gets its way.
 	context.AfterFunc(ctx, stop)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
 
+// run executes one command line and returns the exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRootCmd()
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return 0
-	}
-	report(stderr, err)
 	var coded interface{ ExitCode() int }
 	switch {
-	case errors.As(err, &coded):
-		return coded.ExitCode()
+	case err == nil:
+		return 0
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		fmt.Fprintln(stderr, "onlineca: interrupted")
 		return exitInterrupted
+	case errors.As(err, &coded):
+		report(stderr, err)
+		return coded.ExitCode()
 	default:
+		report(stderr, err)
 		return exitFailed
 	}
 }

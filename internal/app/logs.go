@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -73,10 +74,12 @@ func serverLogs(s LogSettings, stderr io.Writer) (*zap.Logger, func(), error) {
 	if s.Directory == "" {
 		set.cores = append(set.cores, zaplog.JSON(zapcore.Lock(zapcore.AddSync(stderr))))
 	} else {
+		// The settings name the directory of the logs, not the one above it.
+		in := func(name string) string { return strings.TrimPrefix(name, "logs/") }
 		pid := os.Getpid()
-		set.add(zaplog.StdoutFile, zaplog.CESStdout)
-		set.add(zaplog.ErrorFile, func(w zapcore.WriteSyncer) zapcore.Core { return zaplog.ErrorLog(w, pid, nil) })
-		set.add(zaplog.JSONFile, zaplog.JSON)
+		set.add(in(zaplog.StdoutFile), zaplog.CESStdout)
+		set.add(in(zaplog.ErrorFile), func(w zapcore.WriteSyncer) zapcore.Core { return zaplog.ErrorLog(w, pid, nil) })
+		set.add(in(zaplog.JSONFile), zaplog.JSON)
 	}
 	log, closeLogs, err := set.logger()
 	if err != nil {

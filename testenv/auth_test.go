@@ -365,3 +365,17 @@ func TestPostWithoutLength(t *testing.T) {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)
 	}
 }
+
+// TestSecondTry: after a refusal, a login can begin anew on the same connection.
+func TestSecondTry(t *testing.T) {
+	s := testenv.New(t, testenv.Config{})
+	c := dialRaw(t, s.URL, s.Pool())
+	bad := good
+	bad.password = "wrong"
+	if a := c.login(bad); a.StatusCode != 401 || len(a.Header.Values("WWW-Authenticate")) != 2 {
+		t.Errorf("wrong password: %d %q", a.StatusCode, a.Header.Values("WWW-Authenticate"))
+	}
+	if a := c.login(good); a.StatusCode != 200 {
+		t.Errorf("right password: %d", a.StatusCode)
+	}
+}

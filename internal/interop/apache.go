@@ -1,7 +1,6 @@
 package interop
 
 import (
-	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -246,19 +245,40 @@ func (a *ApacheServer) run(tb testing.TB, dir string, port int) {
 	}
 }
 
-// Log returns the requests that Apache has logged so far.
-func (a *ApacheServer) Log(tb testing.TB) []Access {
+// Log returns the requests that Apache has logged, at least n of them: it logs
+// a request after it has answered. The test fails if there are fewer after 10 s.
+func (a *ApacheServer) Log(tb testing.TB, n int) []Access {
 	tb.Helper()
-	f, err := os.Open(a.access)
+	giveUp := time.After(10 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		all := a.read(tb)
+		if len(all) >= n {
+			return all
+		}
+		select {
+		case <-giveUp:
+			tb.Fatalf("Apache has logged %d requests, not %d", len(all), n)
+		case <-tick.C:
+		}
+	}
+}
+
+func (a *ApacheServer) read(tb testing.TB) []Access {
+	tb.Helper()
+	b, err := os.ReadFile(a.access)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer f.Close()
 	var all []Access
-	for s := bufio.NewScanner(f); s.Scan(); {
+	for line := range strings.Lines(string(b)) {
 		var l Access
-		if _, err := fmt.Sscan(s.Text(), &l.Port, &l.Index, &l.Status, &l.User); err != nil {
-			tb.Fatalf("Apache's access log has the line %q: %v", s.Text(), err)
+		if !strings.HasSuffix(line, "\n") {
+			break // it is just being written
+		}
+		if _, err := fmt.Sscan(line, &l.Port, &l.Index, &l.Status, &l.User); err != nil {
+			tb.Fatalf("Apache's access log has the line %q: %v", line, err)
 		}
 		all = append(all, l)
 	}

@@ -66,6 +66,7 @@ type subject struct {
 	files, peer      side
 	trust, peerTrust *pool
 	where            map[string]place
+	proofs           *proofs
 }
 
 // Check applies the profile's rules. It returns an error ([UsageError]) when
@@ -84,7 +85,7 @@ func Check(o Options) (*Verdict, error) {
 	}
 	s := newSubject(&o, p)
 	if n := max(len(s.files.leaves), len(s.peer.leaves)); n > maxNodes && (p.name == ExpresswayTraversal || p.name == Jabber) {
-		return nil, &UsageError{fmt.Sprintf("there are %d certificates that are no CA's, and a cluster has no more than six nodes", n)}
+		return nil, &UsageError{fmt.Sprintf("there are %d certificates that are no CA's, and a cluster has no more than %d nodes", n, maxNodes)}
 	}
 	v := &Verdict{
 		Schema: Schema, Profile: p.name, Title: p.title, At: o.At.UTC().Truncate(time.Millisecond), Accepted: true,
@@ -136,7 +137,7 @@ func (o *Options) complete(p profile) error {
 }
 
 func newSubject(o *Options, p profile) *subject {
-	s := &subject{Options: o, where: map[string]place{}}
+	s := &subject{Options: o, where: map[string]place{}, proofs: newProofs()}
 	s.trust = s.gather(o.Trust, 0)
 	s.peerTrust = s.trust
 	if len(o.PeerTrust) > 0 {
@@ -226,25 +227,24 @@ func (s *subject) findPaths(p Profile) {
 func (s *subject) pathOf(p Profile, leaf *x509.Certificate, given *pool) *path {
 	switch p {
 	case OMEUpload, OMEServer, OMEMigration:
-		return findPath(leaf, given, newPool(roots(given.certs)), nil, s.At)
+		return s.proofs.findPath(leaf, given, given.roots(), nil, s.At)
 	case Expressway, ExpresswayTraversal, ExpresswayMRA, CUCMIIS:
 		all := newPool(s.files.pool.certs, s.peer.pool.certs, s.trust.certs, s.peerTrust.certs)
-		return findPath(leaf, all, s.trust.anchors(leaf), s.trust, s.At)
+		return s.proofs.findPath(leaf, all, s.trust.anchors(leaf), s.trust, s.At)
 	}
 	if len(s.trust.certs) > 0 {
-		return findPath(leaf, newPool(given.certs, s.trust.certs), s.trust.anchors(leaf), nil, s.At)
+		return s.proofs.findPath(leaf, newPool(given.certs, s.trust.certs), s.trust.anchors(leaf), nil, s.At)
 	}
-	return findPath(leaf, given, newPool(roots(given.certs)), nil, s.At)
+	return s.proofs.findPath(leaf, given, given.roots(), nil, s.At)
 }
 
 // anchors returns what a store lets a path end at: its roots and, where it is
 // in the store, the certificate itself.
 func (p *pool) anchors(leaf *x509.Certificate) *pool {
-	anchors := roots(p.certs)
 	if p.has(leaf) && selfIssued(leaf) {
-		anchors = append(anchors, leaf)
+		return newPool(p.roots().certs, []*x509.Certificate{leaf})
 	}
-	return newPool(anchors)
+	return p.roots()
 }
 
 // apply runs one rule.
@@ -310,7 +310,7 @@ func (s *subject) inputInfo() []InputInfo {
 }
 
 // maxNodes is the largest number of servers of a cluster that are checked.
-const maxNodes = 20
+const maxNodes = 6
 
 // noCertificate is why a rule on the certificate cannot be applied.
 const noCertificate = "no certificate could be read"

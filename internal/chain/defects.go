@@ -37,7 +37,7 @@ func (s *search) defects(certs []*x509.Certificate) []problem {
 		if c.BasicConstraintsValid && c.MaxPathLen >= 0 && below > c.MaxPathLen {
 			add(troublePathLength, c, "%q allows %d CAs below it (path length), but there are %d", issuedTo(c), c.MaxPathLen, below)
 		}
-		if why := outsideConstraints(c, certs[:i]); why != "" {
+		if why := s.proofs.outsideConstraints(c, certs[:i]); why != "" {
 			add(troubleName, c, "%q %s", issuedTo(c), why)
 		}
 		if s.store != nil && !s.store.has(c) {
@@ -52,17 +52,20 @@ func (s *search) defects(certs []*x509.Certificate) []problem {
 
 // outsideConstraints applies a CA's name constraints (RFC 5280 section 4.2.1.10)
 // to the subject alternative names of the certificates below it.
-func outsideConstraints(ca *x509.Certificate, below []*x509.Certificate) string {
+func (p *proofs) outsideConstraints(ca *x509.Certificate, below []*x509.Certificate) string {
 	limits := len(ca.PermittedDNSDomains) + len(ca.ExcludedDNSDomains) + len(ca.PermittedIPRanges) + len(ca.ExcludedIPRanges) +
 		len(ca.PermittedEmailAddresses) + len(ca.ExcludedEmailAddresses) + len(ca.PermittedURIDomains) + len(ca.ExcludedURIDomains)
 	if limits == 0 {
 		return ""
 	}
 	names := 0
+	for _, c := range below {
+		names += len(c.DNSNames) + len(c.IPAddresses) + len(c.EmailAddresses) + len(c.URIs)
+	}
+	if p.comparisons += names * limits; p.comparisons > maxComparisons {
+		return fmt.Sprintf("has more name constraints than are checked (%d, for %d names)", limits, names)
+	}
 	for i, c := range below {
-		if names += len(c.DNSNames) + len(c.IPAddresses) + len(c.EmailAddresses) + len(c.URIs); names*limits > maxComparisons {
-			return fmt.Sprintf("has more name constraints than are checked (%d, for %d names)", limits, names)
-		}
 		if i > 0 && selfIssued(c) {
 			continue
 		}

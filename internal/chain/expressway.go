@@ -194,7 +194,7 @@ func ruleCallManagerTrust(s *subject) ([]Finding, string) {
 		return nil, noCertificate
 	}
 	all := newPool(s.files.pool.certs, s.trust.certs, s.peerTrust.certs)
-	p := findPath(s.files.leaf, all, s.peerTrust.anchors(s.files.leaf), s.peerTrust, s.At)
+	p := s.proofs.findPath(s.files.leaf, all, s.peerTrust.anchors(s.files.leaf), s.peerTrust, s.At)
 	return lacking(s, p, func() Finding { return Finding{Level: Error, Basis: Documented} },
 		"Upload the certificate of the CA %q to Unified CM as callmanager-trust, and restart the services."), ""
 }

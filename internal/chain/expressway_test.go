@@ -222,3 +222,25 @@ func TestJabber(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// A second way up is worth a warning, but not where the trust store decides.
+func TestSecondWay(t *testing.T) {
+	root := issue(t, nil, "Root-CA", asCA)
+	other := issue(t, nil, "Other-Root", asCA)
+	inter := issue(t, root, "Inter-CA", asCA)
+	crossInter := issueKey(t, other, inter.key, "Inter-CA", asCA)
+	crossRoot := issueKey(t, other, root.key, "Root-CA", asCA)
+	leaf := issue(t, inter, "ca.example.com", asServer("ca.example.com"))
+	run := func(trust []*authority, sent ...*authority) *Verdict {
+		return check(t, Options{Profile: CUCMIIS, Files: inputs(input(t, "iis.pem", sent...)), Trust: inputs(input(t, "trust.pem", trust...)), VerifyName: "ca.example.com"})
+	}
+	accepted(t, run(certsAs(root, inter), leaf, inter, crossRoot))
+	accepted(t, run(certsAs(root, inter), leaf, crossInter, inter))
+	late := issueKey(t, other, inter.key, "Inter-CA", asCA, expired)
+	v := run(certsAs(root, inter, other, late), leaf, inter)
+	accepted(t, v)
+	v = check(t, Options{Profile: Jabber, Files: inputs(input(t, "e.pem", leaf, inter, crossInter)), Trust: inputs(input(t, "trust.pem", root)), VerifyName: "ca.example.com"})
+	if f := only(t, v); f.Level != Warning || !strings.Contains(f.Detail, `second way up the chain, and it is broken: the certificate of "Other-Root"`) {
+		t.Errorf("%s: %s", f.Level, f.Detail)
+	}
+}

@@ -199,16 +199,27 @@ func TestManyCAsOfOneName(t *testing.T) {
 	}
 	leaf := issue(t, mesh, "leaf", asServer())
 	certs := newPool(certsOf(append(all, leaf)...))
-	p := findPath(leaf.cert, certs, newPool(), nil, now)
+	work := newProofs()
+	p := work.findPath(leaf.cert, certs, newPool(), nil, now)
 	if p.valid() || p.find(troubleGaveUp) == nil {
 		t.Errorf("%d problems: %+v", len(p.problems), p.problems)
 	}
-	if p.verifies > maxVerifies || p.steps > maxSteps {
-		t.Errorf("%d signatures, %d steps", p.verifies, p.steps)
+	if work.verifies > maxVerifies || p.steps > maxSteps {
+		t.Errorf("%d signatures, %d steps", work.verifies, p.steps)
 	}
 	// With the root at hand a path is found all the same.
-	if p := findPath(leaf.cert, certs, newPool(certsOf(root)), nil, now); !p.complete || p.verifies > maxVerifies {
-		t.Errorf("complete %v after %d signatures", p.complete, p.verifies)
+	if p := newProofs().findPath(leaf.cert, certs, newPool(certsOf(root)), nil, now); !p.complete {
+		t.Errorf("%+v", p.problems)
+	}
+	// Every search of a check draws on one budget.
+	in := inputs(input(t, "mesh.pem", append(all, leaf)...))
+	o := Options{Profile: ExpresswayTraversal, Files: in, Peer: in, Trust: inputs(input(t, "root.pem", issue(t, nil, "other", asCA))), At: now}
+	s := newSubject(&o, profile{name: ExpresswayTraversal})
+	for _, r := range traversalRules() {
+		s.apply(r)
+	}
+	if s.proofs.verifies > maxVerifies+1 {
+		t.Errorf("%d signatures in one check", s.proofs.verifies)
 	}
 }
 
@@ -220,7 +231,7 @@ func TestLongChainEnds(t *testing.T) {
 		as = append(as, issueKey(t, as[i], newKey(t), fmt.Sprintf("CA %d", i+1), asCA))
 	}
 	leaf := issue(t, as[len(as)-1], "leaf", asServer())
-	p := findPath(leaf.cert, newPool(certsOf(append(as, leaf)...)), newPool(certsOf(top)), nil, now)
+	p := newProofs().findPath(leaf.cert, newPool(certsOf(append(as, leaf)...)), newPool(certsOf(top)), nil, now)
 	if p.valid() || len(p.certs) > maxPath {
 		t.Errorf("valid %v, %d certificates", p.valid(), len(p.certs))
 	}
@@ -234,7 +245,7 @@ func TestManyNameConstraints(t *testing.T) {
 	}
 	root := issue(t, nil, "root", asCA, func(c *x509.Certificate) { c.ExcludedDNSDomains = domains })
 	leaf := issue(t, root, "leaf", asServer(names...))
-	p := findPath(leaf.cert, newPool(), newPool(certsOf(root)), nil, now)
+	p := newProofs().findPath(leaf.cert, newPool(), newPool(certsOf(root)), nil, now)
 	if bad := p.find(troubleName); bad == nil || !strings.Contains(bad.detail, "more name constraints than are checked (1000, for 1000 names)") {
 		t.Errorf("%+v", p.problems)
 	}

@@ -25,11 +25,11 @@ const (
 	maxDepth    = 24      // levels of nesting in a BER structure
 	maxObjects  = 500_000 // elements in a BER structure
 	maxSteps    = 2_000   // certificates looked at in the search for a path
-	maxVerifies = 200     // signatures verified in the search for a path
+	maxVerifies = 300     // signatures verified in all searches of one check
 	maxPath     = 100     // certificates in a path, as in OpenSSL
 	maxRSABits  = 16384   // larger moduli are not verified, as in OpenSSL
 
-	maxComparisons = 250_000 // of a name with a name constraint, for one CA
+	maxComparisons = 500_000 // of a name with a name constraint, in one check
 )
 
 // TooLargeError says that an input goes beyond a limit.

@@ -43,6 +43,7 @@ func CheckLSC(leaf *x509.Certificate, chain []*x509.Certificate, o LSCOptions) [
 	s := &subject{
 		Options: &Options{Profile: CAPFLSC, VerifyName: o.Device, EKU: o.EKU, At: at},
 		where:   map[string]place{},
+		proofs:  newProofs(),
 		trust:   newPool(o.Trust), peerTrust: newPool(),
 		files: side{pool: newPool([]*x509.Certificate{leaf}, chain), leaf: leaf, leaves: []*x509.Certificate{leaf}},
 		peer:  side{pool: newPool()},

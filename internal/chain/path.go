@@ -49,8 +49,8 @@ type path struct {
 	// taken. A verifier that does not try again, as OpenSSL's does not, may
 	// take that one.
 	rival *problem
-	// verifies and steps say how much work it was.
-	verifies, steps int
+	// steps is how many certificates were looked at.
+	steps int
 }
 
 // valid says whether the path leads to an anchor and has no defect.
@@ -71,6 +71,8 @@ type pool struct {
 	certs     []*x509.Certificate
 	bySubject map[string][]*x509.Certificate
 	byRaw     map[string]*x509.Certificate
+	// selfSigned holds the roots once they have been looked for.
+	selfSigned *pool
 }
 
 // newPool gathers certificates in the order given.
@@ -94,10 +96,13 @@ func (p *pool) has(c *x509.Certificate) bool { return p.byRaw[string(c.Raw)] != 
 // roots returns the self-signed certificates. As in OpenSSL, key identifiers
 // decide where there are any; a self-issued certificate without them is one
 // only if its own key has signed it. The signatures verified are limited.
-func roots(certs []*x509.Certificate) []*x509.Certificate {
+func (p *pool) roots() *pool {
+	if p.selfSigned != nil {
+		return p.selfSigned
+	}
 	var out []*x509.Certificate
 	verified := 0
-	for _, c := range certs {
+	for _, c := range p.certs {
 		switch {
 		case !selfIssued(c):
 		case len(c.AuthorityKeyId) > 0 && len(c.SubjectKeyId) > 0:
@@ -111,7 +116,8 @@ func roots(certs []*x509.Certificate) []*x509.Certificate {
 			}
 		}
 	}
-	return out
+	p.selfSigned = newPool(out)
+	return p.selfSigned
 }
 
 func selfIssued(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) }
@@ -134,27 +140,37 @@ type search struct {
 	anchors *pool
 	store   *pool // nil, or where every CA of the path must be
 	at      time.Time
+	proofs  *proofs
 
-	steps, verifies int
-	memo            map[[2]*x509.Certificate]error
-	best            *path
-	rival           *problem
+	steps int
+	best  *path
+	rival *problem
 }
+
+// proofs remembers which certificate has signed which, and how much work all
+// searches of one check have been.
+type proofs struct {
+	memo        map[[2]*x509.Certificate]error
+	verifies    int
+	comparisons int
+}
+
+func newProofs() *proofs { return &proofs{memo: map[[2]*x509.Certificate]error{}} }
 
 // findPath finds the best path from leaf by way of pool to one of anchors, at a
 // time. With a store, each CA of the path must be in it.
-func findPath(leaf *x509.Certificate, certs, anchors *pool, store *pool, at time.Time) *path {
-	s := &search{pool: certs, anchors: anchors, store: store, at: at, memo: map[[2]*x509.Certificate]error{}}
+func (p *proofs) findPath(leaf *x509.Certificate, certs, anchors *pool, store *pool, at time.Time) *path {
+	s := &search{pool: certs, anchors: anchors, store: store, at: at, proofs: p}
 	s.extend([]*x509.Certificate{leaf})
-	s.best.steps, s.best.verifies, s.best.rival = s.steps, s.verifies, s.rival
+	s.best.steps, s.best.rival = s.steps, s.rival
 	if s.exhausted() && !s.best.valid() {
 		s.best.problems = append(s.best.problems, problem{troubleGaveUp, leaf,
-			fmt.Sprintf("the search for a path was given up after %d certificates and %d signatures: too many CAs share a name, or issue each other", s.steps, s.verifies)})
+			fmt.Sprintf("the search for a path was given up after %d certificates and %d signatures: too many CAs share a name, or issue each other", s.steps, p.verifies)})
 	}
 	return s.best
 }
 
-func (s *search) exhausted() bool { return s.steps >= maxSteps || s.verifies >= maxVerifies }
+func (s *search) exhausted() bool { return s.steps >= maxSteps || s.proofs.verifies >= maxVerifies }
 
 // extend follows every issuer of the last certificate.
 func (s *search) extend(certs []*x509.Certificate) {
@@ -182,6 +198,9 @@ func (s *search) extend(certs []*x509.Certificate) {
 		}
 		followed = true
 		s.extend(append(slices.Clip(certs), parent))
+		if s.best != nil && s.best.valid() && (s.anchors.has(parent) || s.store != nil && s.store.has(parent)) {
+			return // OpenSSL, too, asks the trust store first
+		}
 	}
 	if !followed {
 		s.consider(certs, false, s.deadEnd(tip, end))
@@ -215,12 +234,12 @@ func (s *search) issuers(c *x509.Certificate) []*x509.Certificate {
 
 func (s *search) verify(child, parent *x509.Certificate) error {
 	key := [2]*x509.Certificate{child, parent}
-	if err, known := s.memo[key]; known {
+	if err, known := s.proofs.memo[key]; known {
 		return err
 	}
-	s.verifies++
+	s.proofs.verifies++
 	err := verifySignature(child, parent)
-	s.memo[key] = err
+	s.proofs.memo[key] = err
 	return err
 }
 
@@ -245,7 +264,7 @@ func (s *search) deadEnd(c *x509.Certificate, met *problem) *problem {
 	switch {
 	case met != nil:
 		return met
-	case selfIssued(c) && s.verify(c, c) == nil:
+	case selfIssued(c) && (s.exhausted() || s.verify(c, c) == nil):
 		return &problem{troubleUntrusted, c, fmt.Sprintf("%q is self-signed and not in the trust store", issuedTo(c))}
 	default:
 		return &problem{troubleNoIssuer, c, fmt.Sprintf("the certificate of %q, which issued %q, is missing", issuedBy(c), issuedTo(c))}

@@ -46,7 +46,7 @@ func Repair(o Options, extra ...*Input) ([]byte, *Repaired, error) {
 	}
 	found := s.gather(extra, 0)
 	all := newPool(s.files.pool.certs, found.certs, s.trust.certs, s.peerTrust.certs, s.peer.pool.certs)
-	best := findPath(s.files.leaf, all, newPool(roots(all.certs)), nil, o.At)
+	best := s.proofs.findPath(s.files.leaf, all, all.roots(), nil, o.At)
 	certs, missing := best.certs, ""
 	if !best.complete {
 		missing = best.problems[0].detail

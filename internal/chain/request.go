@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -64,6 +65,9 @@ func (r Request) read(ctx context.Context) (o Options, extra []*Input, err error
 	if _, err = r.Profile.lookup(); err != nil {
 		return o, nil, err
 	}
+	if err = r.superfluous(); err != nil {
+		return o, nil, err
+	}
 	if o.At, err = ParseTime(r.At, time.Now()); err != nil {
 		return o, nil, err
 	}
@@ -93,6 +97,26 @@ func (r Request) read(ctx context.Context) (o Options, extra []*Input, err error
 	}
 	extra, err = r.connect(ctx, &o)
 	return o, extra, err
+}
+
+// superfluous says which option has no meaning for the profile: whoever gives
+// one expects it to be looked at.
+func (r Request) superfluous() error {
+	for _, o := range []struct {
+		name  string
+		given bool
+		by    []Profile
+	}{
+		{"--csr", r.CSR != "", []Profile{OMEUpload, OMEServer}},
+		{"--eku", len(r.EKU) > 0, []Profile{CAPFLSC}},
+		{"--peer-address", len(r.PeerAddress) > 0, []Profile{ExpresswayTraversal, Expressway}},
+		{"--verify-name", r.VerifyName != "", []Profile{Expressway, ExpresswayTraversal, Jabber, CAPFLSC, CUCMIIS}},
+	} {
+		if o.given && !slices.Contains(o.by, r.Profile) {
+			return &UsageError{fmt.Sprintf("%s has no meaning for %s", o.name, r.Profile)}
+		}
+	}
+	return nil
 }
 
 func (r Request) open(name string, password *string) (*Input, error) {

@@ -35,6 +35,8 @@ func TestRequestUsage(t *testing.T) {
 		{"no name", Request{Profile: Jabber, Files: []string{leaf}}, "jabber needs --verify-name"},
 		{"time", Request{Profile: OMEUpload, Files: []string{leaf}, At: "noon"}, `"noon" is no time; write 2026-01-31`},
 		{"EKU", Request{Profile: CAPFLSC, Files: []string{leaf}, EKU: []string{"all"}}, `"all" is no extended key usage`},
+		{"a CSR for a phone", Request{Profile: CAPFLSC, Files: []string{leaf}, CSR: leaf}, "--csr has no meaning for capf-lsc"},
+		{"a device for OME", Request{Profile: OMEUpload, Files: []string{leaf}, VerifyName: device}, "--verify-name has no meaning for ome-upload"},
 		{"absent file", Request{Profile: OMEUpload, Files: []string{leaf + "x"}}, "no such file"},
 		{"no request", Request{Profile: OMEUpload, Files: []string{leaf}, CSR: leaf}, "read certificate request"},
 		{"unreadable LSC", Request{Profile: CAPFLSC, Files: []string{junk}}, "neither PEM, nor DER"},

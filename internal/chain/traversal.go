@@ -92,15 +92,16 @@ func (s *subject) zoneTrust(who string, store *pool) ([]Finding, string) {
 
 func (s *subject) zonePath(c *x509.Certificate, store, require *pool) *path {
 	all := newPool(s.files.pool.certs, s.peer.pool.certs, s.trust.certs, s.peerTrust.certs)
-	return findPath(c, all, store.anchors(c), require, s.At)
+	return s.proofs.findPath(c, all, store.anchors(c), require, s.At)
 }
 
 // zoneProblems collects troubles of both sides' chains, each once.
 func (s *subject) zoneProblems(kinds []trouble, fix string) ([]Finding, string) {
 	var out []Finding
 	seen := map[string]bool{}
+	either := newPool(s.trust.certs, s.peerTrust.certs)
 	for _, c := range slices.Concat(s.files.leaves, s.peer.leaves) {
-		for _, t := range s.zonePath(c, newPool(s.trust.certs, s.peerTrust.certs), nil).problems {
+		for _, t := range s.zonePath(c, either, nil).problems {
 			key := string(t.kind) + string(t.cert.Raw)
 			if !slices.Contains(kinds, t.kind) || seen[key] {
 				continue

@@ -51,6 +51,14 @@ func FuzzDecodeBody(f *testing.F) {
 	})
 }
 
+func TestDecodeBodyIsStrict(t *testing.T) {
+	for _, text := range []string{"MAB=", "MAA", "MAA==", "MAA=MAA=", "=MAA", "M A-_"} {
+		if der, err := decodeBody([]byte(text)); err == nil {
+			t.Errorf("%q became %x", text, der)
+		}
+	}
+}
+
 func FuzzParsePath(f *testing.F) {
 	for _, p := range []string{"/.well-known/est/cacerts", "/.well-known/est/phones/simpleenroll", "/.well-known/est//cacerts", "/.well-known/est/cacerts/cacerts"} {
 		f.Add(p)

@@ -129,6 +129,9 @@ func TestProofOfPossession(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				if conn.ConnectionState().DidResume {
+					t.Error("the session was resumed")
+				}
 				key := newKey(t)
 				der := csrOf(t, key, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "SEP1"}})
 				if p.password != nil {

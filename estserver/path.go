@@ -46,7 +46,7 @@ func parsePath(escaped string) (label string, op operation, ok bool) {
 	}
 	if before, after, labelled := strings.Cut(rest, "/"); labelled {
 		label, rest = before, after
-		if _, taken := operations[label]; taken || !labelPattern.MatchString(label) {
+		if !labelPattern.MatchString(label) {
 			return "", operation{}, false
 		}
 	}

@@ -95,9 +95,7 @@ func (c *Chain) Refresh(ctx context.Context) error {
 		}
 		return err
 	}
-	if slices.EqualFunc(old.certs, certs, (*x509.Certificate).Equal) {
-		certs = old.certs // so that whoever compares sees that nothing changed
-	} else {
+	if !slices.EqualFunc(old.certs, certs, (*x509.Certificate).Equal) {
 		e := event.ChainChanged{}
 		for _, cert := range certs {
 			e.Subjects = append(e.Subjects, cert.Subject.String())

@@ -112,6 +112,12 @@ func TestLimitConcurrency(t *testing.T) {
 		if done.Load() != 4 || canceled.Load() != 1 || most.Load() != 2 {
 			t.Errorf("%d done, %d canceled, %d at once; want 4, 1, 2", done.Load(), canceled.Load(), most.Load())
 		}
+		for range 10 { // every place is free again
+			enrol(t.Context())
+		}
+		if done.Load() != 14 {
+			t.Errorf("%d done, want 14", done.Load())
+		}
 	})
 }
 

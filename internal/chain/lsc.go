@@ -28,7 +28,7 @@ type LSCOptions struct {
 }
 
 // CheckLSC says what would keep phones and Unified CM from accepting a
-// Locally Significant Certificate. The chain is the CA's: the issuing CA first,
+// Locally Significant Certificate, which must not be nil. The chain is the CA's: the issuing CA first,
 // the root last. Both come from an issuing CA, and nothing is verified that a
 // phone does not.
 //

@@ -3,6 +3,7 @@ package chain
 import (
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"regexp"
@@ -266,6 +267,7 @@ func TestOMEWarnsButAccepts(t *testing.T) {
 		"repeated":    inputs(input(t, "chain.pem", leaf, root, root)),
 		"two files":   inputs(input(t, "leaf.pem", leaf), input(t, "root.pem", root)),
 		"out of date": inputs(input(t, "chain.pem", old, root)),
+		"PKCS#7":      inputs(inputBytes(t, "chain.p7b", pem.EncodeToMemory(&pem.Block{Type: "PKCS7", Bytes: degenerate(t, root, leaf)}))),
 	} {
 		v := check(t, Options{Profile: OMEUpload, Files: files})
 		if f := only(t, v); f.Level != Warning || !v.Accepted {

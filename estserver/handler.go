@@ -47,6 +47,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	// The client may be gone; the log says what it would have been told.
 	_ = a.write(w, event.ID(ctx))
+	// libEST's lines do not say which request they belong to but by standing
+	// together.
+	s.reporting.Lock()
+	defer s.reporting.Unlock()
 	x.report(ctx, a)
 }
 

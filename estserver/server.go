@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"sync"
 	"sync/atomic"
 
 	"github.com/globalsign/est"
@@ -24,6 +25,7 @@ type Server struct {
 	connections atomic.Int64
 	listenAddr  atomic.Pointer[string]
 	tls         tlsCache
+	reporting   sync.Mutex // held while the lines about one request are written
 }
 
 // settings are a Config ready for use. A request keeps those that it began with.

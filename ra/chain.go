@@ -38,8 +38,8 @@ type ChainConfig struct {
 }
 
 // NewChain fetches the chain from source and keeps it. That it cannot be
-// fetched is an error that names the cause; nothing is kept then. [Chain.Run]
-// refreshes it from then on.
+// fetched is an error that names the cause. [Chain.Run] refreshes it from then
+// on.
 func NewChain(ctx context.Context, source ChainSource, cfg ChainConfig) (*Chain, error) {
 	if cfg.Refresh <= 0 {
 		cfg.Refresh = time.Hour
@@ -50,11 +50,9 @@ func NewChain(ctx context.Context, source ChainSource, cfg ChainConfig) (*Chain,
 	c := &Chain{source: source, cfg: cfg}
 	certs, err := c.fetch(ctx)
 	if err != nil {
-		event.Emit(ctx, cfg.Log, event.ChainUnavailable{})
 		return nil, err
 	}
 	c.kept.Store(&keptChain{certs: certs, since: time.Now()})
-	event.Emit(ctx, cfg.Log, event.ChainRetrieved{Certificates: len(certs)})
 	return c, nil
 }
 

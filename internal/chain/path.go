@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Trouble is a kind of defect of a path (RFC 5280 section 6).
+// trouble is a kind of defect of a path (RFC 5280 section 6).
 type trouble string
 
 const (

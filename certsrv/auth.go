@@ -79,12 +79,9 @@ func (c *Client) authenticate(ctx context.Context, s *site) error {
 	if c.cfg.Template == "" {
 		return nil
 	}
-	templates, list, err := c.templates(ctx, s, true)
+	templates, err := c.templates(ctx, s, true)
 	if err != nil {
 		return err
-	}
-	if !list { // a stand-alone CA
-		return nil
 	}
 	if err := offered(templates, c.cfg.Template); err != nil {
 		if c.cfg.StrictTemplate {

@@ -26,7 +26,7 @@ var (
 	hresultMark     = regexp.MustCompile(`0x([0-9a-fA-F]{1,8})\b`)
 	renewalsMark    = regexp.MustCompile(`\bnRenewals\s*=\s*(\d+)\s*;`)
 	formMark        = regexp.MustCompile(`(?i)<Form\s[^>]*certfnsh\.asp`)
-	listMark        = regexp.MustCompile(`(?i)<Select\s[^>]*lbCertTemplate`)
+	menuMark        = regexp.MustCompile(`(?i)Href="?cert\w+\.asp`)
 	optionMark      = regexp.MustCompile(`(?i)<Option\s+Value="([^"]*)"`)
 	tagMark         = regexp.MustCompile(`<[^>]*>`)
 	// A row of an error page: its value stands on a line of its own, after two tabs.
@@ -137,7 +137,7 @@ func (o *outcome) rows(page string) {
 		switch {
 		case failedMark.MatchString(page) || resultMark.MatchString(page) || len(rows) > rowResult:
 			o.Kind = failed
-		case chromeMark.MatchString(page):
+		case chromeMark.MatchString(page) && !menuMark.MatchString(page):
 			// Of the pages that come in place of certrqxt.asp or certcarc.asp only
 			// one is known: the CA's service has not been started.
 			o.Kind, o.HRESULT, o.Message = unavailable, hresult(page), body(page)

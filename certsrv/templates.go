@@ -51,9 +51,8 @@ const (
 	optDisplayName
 )
 
-// parseTemplates reads certrqxt.asp. form says whether it is that page, list
-// whether it has a list at all: that of a stand-alone CA has none.
-func parseTemplates(body []byte) (templates []Template, list, form bool) {
+// parseTemplates reads certrqxt.asp. ok says whether it is that page.
+func parseTemplates(body []byte) (templates []Template, ok bool) {
 	page := strip(body)
 	for _, m := range optionMark.FindAllStringSubmatch(page, 10_000) {
 		fields := strings.Split(html.UnescapeString(m[1]), ";")
@@ -77,28 +76,27 @@ func parseTemplates(body []byte) (templates []Template, list, form bool) {
 			Signatures: num(optSignatures), OID: field(optOID), Major: num(optMajor), Minor: num(optMinor),
 		})
 	}
-	return templates, listMark.MatchString(page), formMark.MatchString(page)
+	return templates, formMark.MatchString(page)
 }
 
 // Templates asks which templates certsrv offers to the client's account. A
 // stand-alone CA has none. It can take minutes in a large forest.
 func (c *Client) Templates(ctx context.Context) ([]Template, error) {
-	t, _, err := c.templates(ctx, c.own, false)
-	return t, err
+	return c.templates(ctx, c.own, false)
 }
 
-func (c *Client) templates(ctx context.Context, s *site, data bool) (t []Template, list bool, err error) {
+func (c *Client) templates(ctx context.Context, s *site, data bool) (t []Template, err error) {
 	k := c.at(call{
 		step: event.StepPage, op: "list the templates of", timeout: c.cfg.Timeouts.Page, late: fault.PageTimeout, data: data,
 	}, "/certrqxt.asp")
 	err = c.exchange(ctx, s, k, func(body []byte) error {
-		var form bool
-		if t, list, form = parseTemplates(body); !form {
+		var ok bool
+		if t, ok = parseTemplates(body); !ok {
 			return k.refused(parseOutcome(body))
 		}
 		return nil
 	})
-	return t, list, err
+	return t, err
 }
 
 // offered says whether name is among what certsrv offers. The error is a
@@ -118,7 +116,7 @@ func offered(templates []Template, name string) error {
 		}
 	}
 	if len(names) == 0 {
-		return fault.Newf(fault.Template, op, "%q is not offered, nor is any other: the account may not enrol for any template", name)
+		return fault.Newf(fault.Template, op, "%q is not offered, nor is any other: the account may not enrol for any template, or the CA is a stand-alone one, for which no template is to be configured", name)
 	}
 	return fault.Newf(fault.Template, op, "%q is not among %s", name, snippet([]byte(strings.Join(names, ", "))))
 }

@@ -84,8 +84,8 @@ type PhaseError struct {
 	Phase Phase
 	// Sent says that the request, or a part of it, may have reached the server.
 	Sent bool
-	// Elapsed is the time since the beginning of what was timed: the login
-	// (PhaseLogin to PhaseTLS), or else the exchange.
+	// Elapsed is the time since the beginning of what was timed: of the login
+	// if it was that which failed, else of the exchange.
 	Elapsed time.Duration
 	// Received is how many bytes of the body had arrived.
 	Received int64

@@ -279,6 +279,9 @@ func (p *Pool) login(ctx context.Context) (*session, Login, error) {
 	s, l, err := p.persevere(ctx)
 	leave(err)
 	if err != nil {
+		if ph := (*PhaseError)(nil); errors.As(err, &ph) {
+			ph.Elapsed = p.cfg.Now().Sub(start) // of the whole login: that is what was timed
+		}
 		return nil, Login{}, p.orClosed(err)
 	}
 	return s, l, nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/onlineca/onlineca/internal/interop"
 	"github.com/onlineca/onlineca/testenv"
+	"github.com/onlineca/onlineca/testenv/internal/raw"
 )
 
 // judged is a server that logs people in: the mock, or one that this project
@@ -45,21 +46,21 @@ func TestSameAsApache(t *testing.T) {
 // logins is the table of what is right or wrong in a single login.
 func (j judged) logins(t *testing.T) {
 	for name, tc := range map[string]struct {
-		change func(*login)
+		change func(*raw.Login)
 		status int
 	}{
-		"good":             {func(*login) {}, 200},
-		"Negotiate":        {func(l *login) { l.scheme = "Negotiate" }, 200},
-		"wrong password":   {func(l *login) { l.password = "wrong" }, 401},
-		"empty password":   {func(l *login) { l.password = "" }, 401},
-		"unknown user":     {func(l *login) { l.user = `LAB\nobody` }, 401},
-		"other domain":     {func(l *login) { l.user = `OTHER\ciscora` }, 401},
-		"user in capitals": {func(l *login) { l.user = `LAB\CISCORA` }, 200},
-		"bound":            {func(l *login) { l.binding = rightBinding }, 200},
-		"MIC":              {func(l *login) { l.mic = true }, 200},
-		"bound and MIC":    {func(l *login) { l.binding, l.mic = rightBinding, true }, 200},
-		"wrong MIC":        {func(l *login) { l.breakMIC = true }, 401},
-		"wrong MIC, bound": {func(l *login) { l.binding, l.breakMIC = rightBinding, true }, 401},
+		"good":             {func(*raw.Login) {}, 200},
+		"Negotiate":        {func(l *raw.Login) { l.Scheme = "Negotiate" }, 200},
+		"wrong password":   {func(l *raw.Login) { l.Password = "wrong" }, 401},
+		"empty password":   {func(l *raw.Login) { l.Password = "" }, 401},
+		"unknown user":     {func(l *raw.Login) { l.User = `LAB\nobody` }, 401},
+		"other domain":     {func(l *raw.Login) { l.User = `OTHER\ciscora` }, 401},
+		"user in capitals": {func(l *raw.Login) { l.User = `LAB\CISCORA` }, 200},
+		"bound":            {func(l *raw.Login) { l.Binding = raw.Right }, 200},
+		"MIC":              {func(l *raw.Login) { l.MIC = true }, 200},
+		"bound and MIC":    {func(l *raw.Login) { l.Binding, l.MIC = raw.Right, true }, 200},
+		"wrong MIC":        {func(l *raw.Login) { l.BreakMIC = true }, 401},
+		"wrong MIC, bound": {func(l *raw.Login) { l.Binding, l.BreakMIC = raw.Right, true }, 401},
 	} {
 		l := good
 		tc.change(&l)
@@ -76,16 +77,16 @@ func (j judged) logins(t *testing.T) {
 // connections is about who is on which connection.
 func (j judged) connections(t *testing.T) {
 	c := dialRaw(t, j.url, j.roots)
-	if a := c.send(http.MethodGet, "/certsrv/", "", ""); a.StatusCode != 401 || len(a.body) == 0 || len(a.Header.Values("WWW-Authenticate")) != 2 {
-		t.Errorf("anonymous: %d, %d bytes, %q", a.StatusCode, len(a.body), a.Header.Values("WWW-Authenticate"))
+	if a := c.send(http.MethodGet, "/certsrv/", "", ""); a.StatusCode != 401 || len(a.Body) == 0 || len(a.Header.Values("WWW-Authenticate")) != 2 {
+		t.Errorf("anonymous: %d, %d bytes, %q", a.StatusCode, len(a.Body), a.Header.Values("WWW-Authenticate"))
 	}
 	negotiate := negotiateMessage(t)
 	first := c.send(http.MethodGet, "/certsrv/", "NTLM "+base64.StdEncoding.EncodeToString(negotiate), "")
-	challenge, ok := tokenOf(first, "NTLM")
+	challenge, ok := raw.Token(first, "NTLM")
 	if !ok || len(first.Header.Values("WWW-Authenticate")) != 1 {
 		t.Fatalf("challenge: %q", first.Header.Values("WWW-Authenticate"))
 	}
-	answer := "NTLM " + base64.StdEncoding.EncodeToString(good.answer(t, negotiate, challenge, nil))
+	answer := raw.Header("NTLM", answerTo(t, good, negotiate, challenge))
 	if a := dialRaw(t, j.url, j.roots).send(http.MethodGet, "/certsrv/", answer, ""); a.StatusCode == 200 {
 		t.Errorf("the answer on another connection: %d", a.StatusCode)
 	}
@@ -108,13 +109,13 @@ func (j judged) enrols(t *testing.T) {
 	}
 	csr, key := newCSR(t, "SEP001122334455")
 	page := c.send(http.MethodPost, "/certsrv/certfnsh.asp", "", form(csr, "CertificateTemplate:CiscoRA").Encode())
-	id := issuedID.FindStringSubmatch(page.body)
+	id := issuedID.FindStringSubmatch(page.Body)
 	if id == nil {
-		t.Fatalf("no certificate:\n%s", page.body)
+		t.Fatalf("no certificate:\n%s", page.Body)
 	}
 	query := url.Values{"ReqID": {id[1]}, "Enc": {"b64"}}
 	a := c.send(http.MethodGet, "/certsrv/certnew.cer?"+query.Encode(), "", "")
-	if leaf := mustParse(t, decodePEM(t, a.body)); !key.PublicKey.Equal(leaf.PublicKey) {
+	if leaf := mustParse(t, decodePEM(t, a.Body)); !key.PublicKey.Equal(leaf.PublicKey) {
 		t.Error("the certificate has another key")
 	}
 }

@@ -11,9 +11,10 @@ import (
 	"time"
 
 	"github.com/onlineca/onlineca/testenv"
+	"github.com/onlineca/onlineca/testenv/internal/raw"
 )
 
-var good = login{user: testenv.DefaultUser, password: testenv.DefaultPassword, binding: noBinding}
+var good = raw.Login{User: testenv.DefaultUser, Password: testenv.DefaultPassword, Binding: raw.None}
 
 // last is the newest request in the mock's list.
 func last(s *testenv.Certsrv) testenv.Request {
@@ -25,10 +26,10 @@ func last(s *testenv.Certsrv) testenv.Request {
 // MIC of the client, and scheme.
 func TestExtendedProtection(t *testing.T) {
 	// certsrv as documented: what a client gets that binds so.
-	want := map[testenv.EPA]map[binding]int{
-		testenv.EPAOff:     {noBinding: 200, rightBinding: 200, wrongBinding: 200, zeroBinding: 200},
-		testenv.EPAAccept:  {noBinding: 200, rightBinding: 200, wrongBinding: 401, zeroBinding: 401},
-		testenv.EPARequire: {noBinding: 401, rightBinding: 200, wrongBinding: 401, zeroBinding: 401},
+	want := map[testenv.EPA]map[raw.Binding]int{
+		testenv.EPAOff:     {raw.None: 200, raw.Right: 200, raw.Wrong: 200, raw.Zero: 200},
+		testenv.EPAAccept:  {raw.None: 200, raw.Right: 200, raw.Wrong: 401, raw.Zero: 401},
+		testenv.EPARequire: {raw.None: 401, raw.Right: 200, raw.Wrong: 401, raw.Zero: 401},
 	}
 	for epa, row := range want {
 		s := testenv.New(t, testenv.Config{EPA: epa})
@@ -37,7 +38,7 @@ func TestExtendedProtection(t *testing.T) {
 				for _, scheme := range []string{"NTLM", "Negotiate"} {
 					t.Run(fmt.Sprintf("%s/%s/mic=%v/%s", epa, bind, mic, scheme), func(t *testing.T) {
 						l := good
-						l.binding, l.mic, l.scheme = bind, mic, scheme
+						l.Binding, l.MIC, l.Scheme = bind, mic, scheme
 						a := dialRaw(t, s.URL, s.Pool()).login(l)
 						r := last(s)
 						if a.StatusCode != status || r.Status != status {
@@ -47,7 +48,7 @@ func TestExtendedProtection(t *testing.T) {
 							t.Errorf("logged 401 %d %d, want 401 1 2148074310", r.Substatus, r.Win32)
 						}
 						if status == 200 {
-							bound := bind == rightBinding && epa != testenv.EPAOff
+							bound := bind == raw.Right && epa != testenv.EPAOff
 							if r.Bound != bound || r.MIC != mic || !r.Login {
 								t.Errorf("bound %v, MIC %v, login %v", r.Bound, r.MIC, r.Login)
 							}
@@ -72,7 +73,7 @@ func TestBindingHash(t *testing.T) {
 		}
 		s := testenv.New(t, testenv.Config{PKI: pki, Certificate: &cert, EPA: testenv.EPARequire})
 		l := good
-		l.binding = rightBinding
+		l.Binding = raw.Right
 		if a := dialRaw(t, s.URL, s.Pool()).login(l); a.StatusCode != 200 || !last(s).Bound {
 			t.Errorf("%v: status %d", h, a.StatusCode)
 		}
@@ -87,14 +88,14 @@ func TestMIC(t *testing.T) {
 		status       int
 	}{{"none", false, false, 401}, {"good", true, false, 200}, {"wrong", true, true, 401}} {
 		l := good
-		l.mic, l.breakMIC = tc.mic, tc.corrupt
+		l.MIC, l.BreakMIC = tc.mic, tc.corrupt
 		if a := dialRaw(t, s.URL, s.Pool()).login(l); a.StatusCode != tc.status {
 			t.Errorf("%s MIC: status %d, want %d", tc.name, a.StatusCode, tc.status)
 		}
 	}
 	lax := testenv.New(t, testenv.Config{})
 	l := good
-	l.breakMIC = true
+	l.BreakMIC = true
 	if a := dialRaw(t, lax.URL, lax.Pool()).login(l); a.StatusCode != 401 {
 		t.Errorf("a wrong MIC passes where none is required: status %d", a.StatusCode)
 	}
@@ -107,7 +108,7 @@ func TestNames(t *testing.T) {
 		`OTHER\ciscora`: 401, `ciscora@other.example`: 401, `LAB\nobody`: 401, `nobody`: 401,
 	} {
 		l := good
-		l.user = user
+		l.User = user
 		a := dialRaw(t, s.URL, s.Pool()).login(l)
 		if a.StatusCode != status {
 			t.Errorf("%s: status %d, want %d", user, a.StatusCode, status)
@@ -137,7 +138,7 @@ func TestSchemes(t *testing.T) {
 		}
 		for scheme, want := range map[string]int{"NTLM": tc.ntlm, "Negotiate": tc.negotiate} {
 			l := good
-			l.scheme = scheme
+			l.Scheme = scheme
 			a := dialRaw(t, s.URL, s.Pool()).login(l)
 			if a.StatusCode != want {
 				t.Errorf("%v: %s gets %d, want %d", tc.schemes, scheme, a.StatusCode, want)
@@ -156,7 +157,7 @@ func TestPairOf401(t *testing.T) {
 	iis := c.send(http.MethodGet, "/certsrv", "", "")
 	kernel := c.send(http.MethodGet, "/certsrv", "NTLM "+base64.StdEncoding.EncodeToString(negotiateMessage(t)), "")
 	for _, tc := range []struct {
-		a                           reply
+		a                           raw.Reply
 		server, contentType, xpower string
 		length                      int
 	}{
@@ -165,8 +166,8 @@ func TestPairOf401(t *testing.T) {
 	} {
 		h := tc.a.Header
 		if tc.a.StatusCode != 401 || h.Get("Server") != tc.server || h.Get("Content-Type") != tc.contentType ||
-			h.Get("X-Powered-By") != tc.xpower || len(tc.a.body) != tc.length || tc.a.ContentLength != int64(tc.length) {
-			t.Errorf("%d %v, %d bytes", tc.a.StatusCode, h, len(tc.a.body))
+			h.Get("X-Powered-By") != tc.xpower || len(tc.a.Body) != tc.length || tc.a.ContentLength != int64(tc.length) {
+			t.Errorf("%d %v, %d bytes", tc.a.StatusCode, h, len(tc.a.Body))
 		}
 	}
 	if got := kernel.Header.Values("WWW-Authenticate"); len(got) != 1 || !strings.HasPrefix(got[0], "NTLM TlRMTVNTUAAC") {
@@ -192,7 +193,7 @@ func TestIdentityOfConnection(t *testing.T) {
 		t.Errorf("another connection: %d", a.StatusCode)
 	}
 	// A new type 1 drops the identity.
-	negotiate := "NTLM " + base64.StdEncoding.EncodeToString(negotiateMessage(t))
+	negotiate := raw.Header("NTLM", negotiateMessage(t))
 	c.send(http.MethodGet, "/certsrv/", negotiate, "")
 	if a := c.send(http.MethodGet, "/certsrv/", "", ""); a.StatusCode != 401 {
 		t.Errorf("after a new type 1: %d", a.StatusCode)
@@ -207,8 +208,8 @@ func TestSplitAndReplayedHandshake(t *testing.T) {
 	first, second := dialRaw(t, s.URL, s.Pool()), dialRaw(t, s.URL, s.Pool())
 	negotiate := negotiateMessage(t)
 	a := first.send(http.MethodGet, "/certsrv/", "NTLM "+base64.StdEncoding.EncodeToString(negotiate), "")
-	challenge, _ := tokenOf(a, "NTLM")
-	answer := "NTLM " + base64.StdEncoding.EncodeToString(good.answer(t, negotiate, challenge, nil))
+	challenge, _ := raw.Token(a, "NTLM")
+	answer := raw.Header("NTLM", answerTo(t, good, negotiate, challenge))
 	if a := second.send(http.MethodGet, "/certsrv/", answer, ""); a.StatusCode != 401 || last(s).Win32 != 2148074248 {
 		t.Errorf("answer on another connection: %d, logged %d", a.StatusCode, last(s).Win32)
 	}
@@ -230,7 +231,7 @@ func TestSplitAndReplayedHandshake(t *testing.T) {
 func TestLockout(t *testing.T) {
 	s := testenv.New(t, testenv.Config{LockoutThreshold: 2})
 	bad := good
-	bad.password = "wrong"
+	bad.Password = "wrong"
 	for range 2 {
 		dialRaw(t, s.URL, s.Pool()).login(bad)
 	}
@@ -252,9 +253,9 @@ func TestClockSkew(t *testing.T) {
 		c := dialRaw(t, s.URL, s.Pool())
 		negotiate := negotiateMessage(t)
 		a := c.send(http.MethodGet, "/certsrv/", "NTLM "+base64.StdEncoding.EncodeToString(negotiate), "")
-		challenge, _ := tokenOf(a, "NTLM")
+		challenge, _ := raw.Token(a, "NTLM")
 		now = now.Add(skew)
-		answer := good.answer(t, negotiate, challenge, nil)
+		answer := answerTo(t, good, negotiate, challenge)
 		if a := c.send(http.MethodGet, "/certsrv/", "NTLM "+base64.StdEncoding.EncodeToString(answer), ""); a.StatusCode != status {
 			t.Errorf("%v away: status %d, want %d", skew, a.StatusCode, status)
 		}
@@ -298,13 +299,13 @@ func TestBodyOfLoginLeg(t *testing.T) {
 func TestIISLogOfLogin(t *testing.T) {
 	s := testenv.New(t, testenv.Config{})
 	c := dialRaw(t, s.URL, s.Pool())
-	c.path = "/certsrv"
+	c.Path = "/certsrv"
 	c.send(http.MethodGet, "/certsrv", "", "")
 	if a := c.login(good); a.StatusCode != 301 || !strings.HasSuffix(a.Header.Get("Location"), "/certsrv/") {
 		t.Fatalf("%d, Location %q", a.StatusCode, a.Header.Get("Location"))
 	}
 	bad := good
-	bad.password = "wrong"
+	bad.Password = "wrong"
 	c.login(bad)
 	var got []string
 	for _, r := range s.Requests() {
@@ -355,8 +356,8 @@ func TestBasic(t *testing.T) {
 func TestPostWithoutLength(t *testing.T) {
 	s := testenv.New(t, testenv.Config{})
 	c := dialRaw(t, s.URL, s.Pool())
-	fmt.Fprintf(c.c, "POST /certsrv/certfnsh.asp HTTP/1.1\r\nHost: %s\r\n\r\n", c.host)
-	resp, err := http.ReadResponse(c.r, nil)
+	fmt.Fprintf(c.Conn, "POST /certsrv/certfnsh.asp HTTP/1.1\r\nHost: %s\r\n\r\n", c.Host)
+	resp, err := http.ReadResponse(c.R, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -371,7 +372,7 @@ func TestSecondTry(t *testing.T) {
 	s := testenv.New(t, testenv.Config{})
 	c := dialRaw(t, s.URL, s.Pool())
 	bad := good
-	bad.password = "wrong"
+	bad.Password = "wrong"
 	if a := c.login(bad); a.StatusCode != 401 || len(a.Header.Values("WWW-Authenticate")) != 2 {
 		t.Errorf("wrong password: %d %q", a.StatusCode, a.Header.Values("WWW-Authenticate"))
 	}

@@ -22,7 +22,7 @@ import (
 // issueOne has one certificate issued by template.
 func issueOne(t *testing.T, v visitor, csr, attributes string) *x509.Certificate {
 	t.Helper()
-	id := v.submit(csr, attributes).issued(t)
+	id := issued(t, v.submit(csr, attributes))
 	for _, r := range v.s.Issued() {
 		if r.ReqID == id {
 			return r.Certificate
@@ -107,7 +107,7 @@ func TestTemplateOfRequest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v.submit(base64.StdEncoding.EncodeToString(der), "").issued(t)
+		issued(t, v.submit(base64.StdEncoding.EncodeToString(der), ""))
 	}
 }
 
@@ -131,15 +131,15 @@ func TestRefusals(t *testing.T) {
 		"1024 bits":        {rsaCSR(t, 1024), "CertificateTemplate:CiscoRA", "0x80094811"},
 	} {
 		a := v.submit(tc.csr, tc.attributes)
-		if !strings.Contains(a.body, "ID=locDenied>") || !strings.Contains(a.body, tc.code) {
-			t.Errorf("%s: no denial with %s:\n%s", name, tc.code, a.body)
+		if !strings.Contains(a.Body, "ID=locDenied>") || !strings.Contains(a.Body, tc.code) {
+			t.Errorf("%s: no denial with %s:\n%s", name, tc.code, a.Body)
 		}
 	}
 	if n := len(v.s.Issued()); n != 0 {
 		t.Errorf("%d certificates were issued", n)
 	}
-	if a := v.submit("", ""); !strings.Contains(a.body, "ID=locReqFailed>") {
-		t.Errorf("no request at all:\n%s", a.body)
+	if a := v.submit("", ""); !strings.Contains(a.Body, "ID=locReqFailed>") {
+		t.Errorf("no request at all:\n%s", a.Body)
 	}
 	if a := v.submit(strings.Repeat("A", 300_000), ""); a.StatusCode != 500 {
 		t.Errorf("a body beyond ASP's limit: %d", a.StatusCode)
@@ -195,7 +195,7 @@ func TestRevocationList(t *testing.T) {
 	}
 	for _, path := range []string{"/certsrv/certcrl.crl?Type=base&Renewal=1&Enc=bin", "/certsrv/certcrl.crl?Type=base&Enc=b64"} {
 		a := v.get(path)
-		der := []byte(a.body)
+		der := []byte(a.Body)
 		if block, _ := pem.Decode(der); block != nil {
 			der = block.Bytes
 		}

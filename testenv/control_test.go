@@ -154,7 +154,7 @@ func TestEvents(t *testing.T) {
 	core, logs := observer.New(zap.InfoLevel)
 	s := testenv.New(t, testenv.Config{Log: zap.New(core)})
 	c := dialRaw(t, s.URL, s.Pool())
-	c.path = "/certsrv/certnew.p7b?ReqID=CACert&Renewal=0&Enc=bin"
+	c.Path = "/certsrv/certnew.p7b?ReqID=CACert&Renewal=0&Enc=bin"
 	c.login(good)
 	var got []event.WebRequest
 	for _, entry := range logs.All() {

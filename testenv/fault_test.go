@@ -15,6 +15,7 @@ import (
 	"github.com/smallstep/pkcs7"
 
 	"github.com/onlineca/onlineca/testenv"
+	"github.com/onlineca/onlineca/testenv/internal/raw"
 )
 
 // where is a request for each step.
@@ -28,7 +29,7 @@ var where = map[testenv.Step]string{
 }
 
 // ask makes the request of a step; somebody who is logged in.
-func (v visitor) ask(step testenv.Step, csr string) (reply, error) {
+func (v visitor) ask(step testenv.Step, csr string) (raw.Reply, error) {
 	if step == testenv.StepSubmit {
 		return v.try(http.MethodPost, where[step], form(csr, "CertificateTemplate:CiscoRA"))
 	}
@@ -37,12 +38,12 @@ func (v visitor) ask(step testenv.Step, csr string) (reply, error) {
 
 // effects says how each fault shows to a client. issued is how many
 // certificates there are afterwards, for those that happen to a submission.
-var effects = map[string]func(*testing.T, visitor, reply, error){
+var effects = map[string]func(*testing.T, visitor, raw.Reply, error){
 	"close":       broken(0, io.EOF, io.ErrUnexpectedEOF),
 	"reset":       broken(0, syscall.ECONNRESET),
 	"answer-lost": broken(1, io.EOF, io.ErrUnexpectedEOF),
 	"truncated":   broken(1, io.ErrUnexpectedEOF),
-	"garbage": func(t *testing.T, _ visitor, _ reply, err error) {
+	"garbage": func(t *testing.T, _ visitor, _ raw.Reply, err error) {
 		if err == nil || !strings.Contains(err.Error(), "malformed HTTP") {
 			t.Errorf("error %v", err)
 		}
@@ -50,12 +51,12 @@ var effects = map[string]func(*testing.T, visitor, reply, error){
 	"restart":     broken(0, syscall.ECONNRESET, io.EOF, syscall.EPIPE),
 	"slow":        issues(1),
 	"slow-answer": issues(1),
-	"session-lost": func(t *testing.T, v visitor, a reply, err error) {
+	"session-lost": func(t *testing.T, v visitor, a raw.Reply, err error) {
 		if err != nil || a.StatusCode != 401 || last(v.s).User != "" {
 			t.Errorf("%d, %v", a.StatusCode, err)
 		}
 	},
-	"clock-wrong": func(t *testing.T, _ visitor, a reply, _ error) {
+	"clock-wrong": func(t *testing.T, _ visitor, a raw.Reply, _ error) {
 		date, err := http.ParseTime(a.Header.Get("Date"))
 		if err != nil || time.Until(date) < time.Hour {
 			t.Errorf("Date %q", a.Header.Get("Date"))
@@ -66,23 +67,23 @@ var effects = map[string]func(*testing.T, visitor, reply, error){
 	"status-404": status(404),
 	"elsewhere":  status(302),
 	"empty":      body(""),
-	"unknown-page": func(t *testing.T, _ visitor, a reply, _ error) {
-		if a.StatusCode != 200 || strings.Contains(a.body, "ID=loc") {
-			t.Errorf("%d:\n%s", a.StatusCode, a.body)
+	"unknown-page": func(t *testing.T, _ visitor, a raw.Reply, _ error) {
+		if a.StatusCode != 200 || strings.Contains(a.Body, "ID=loc") {
+			t.Errorf("%d:\n%s", a.StatusCode, a.Body)
 		}
 	},
-	"html-certificate": func(t *testing.T, _ visitor, a reply, _ error) {
-		if a.Header.Get("Content-Type") != "application/pkix-cert" || !strings.Contains(a.body, "<HTML>") {
-			t.Errorf("%v\n%s", a.Header, a.body)
+	"html-certificate": func(t *testing.T, _ visitor, a raw.Reply, _ error) {
+		if a.Header.Get("Content-Type") != "application/pkix-cert" || !strings.Contains(a.Body, "<HTML>") {
+			t.Errorf("%v\n%s", a.Header, a.Body)
 		}
 	},
-	"bad-certificate": func(t *testing.T, _ visitor, a reply, _ error) {
-		if !strings.HasPrefix(a.body, "-----BEGIN CERTIFICATE-----\r\n") || strings.Contains(a.body, "-----BEGIN CERTIFICATE-----\r\nMI") {
-			t.Errorf("%s", a.body)
+	"bad-certificate": func(t *testing.T, _ visitor, a raw.Reply, _ error) {
+		if !strings.HasPrefix(a.Body, "-----BEGIN CERTIFICATE-----\r\n") || strings.Contains(a.Body, "-----BEGIN CERTIFICATE-----\r\nMI") {
+			t.Errorf("%s", a.Body)
 		}
 	},
-	"other-key": func(t *testing.T, v visitor, a reply, _ error) {
-		c := mustParse(t, decodePEM(t, a.body))
+	"other-key": func(t *testing.T, v visitor, a raw.Reply, _ error) {
+		c := mustParse(t, decodePEM(t, a.Body))
 		if err := c.CheckSignatureFrom(v.s.PKI.Current()); err != nil {
 			t.Error(err)
 		}
@@ -90,8 +91,8 @@ var effects = map[string]func(*testing.T, visitor, reply, error){
 			t.Error("it has the key of the request")
 		}
 	},
-	"wrong-chain": func(t *testing.T, v visitor, a reply, _ error) {
-		p, err := pkcs7.Parse([]byte(a.body))
+	"wrong-chain": func(t *testing.T, v visitor, a raw.Reply, _ error) {
+		p, err := pkcs7.Parse([]byte(a.Body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,13 +102,13 @@ var effects = map[string]func(*testing.T, visitor, reply, error){
 			}
 		}
 	},
-	"chain-without-root": func(t *testing.T, _ visitor, a reply, _ error) {
-		if p, err := pkcs7.Parse([]byte(a.body)); err != nil || len(p.Certificates) != 1 {
+	"chain-without-root": func(t *testing.T, _ visitor, a raw.Reply, _ error) {
+		if p, err := pkcs7.Parse([]byte(a.Body)); err != nil || len(p.Certificates) != 1 {
 			t.Errorf("%v", err)
 		}
 	},
-	"bad-chain": func(t *testing.T, _ visitor, a reply, _ error) {
-		if _, err := pkcs7.Parse([]byte(a.body)); err == nil || len(a.body) == 0 {
+	"bad-chain": func(t *testing.T, _ visitor, a raw.Reply, _ error) {
+		if _, err := pkcs7.Parse([]byte(a.Body)); err == nil || len(a.Body) == 0 {
 			t.Error("it can be read")
 		}
 	},
@@ -115,19 +116,19 @@ var effects = map[string]func(*testing.T, visitor, reply, error){
 	"rpc-down":      page("CCertRequest::Submit", 0),
 	"access-denied": page("0x80070005 (WIN32: 5 ERROR_ACCESS_DENIED)", 0),
 	"deny":          page(`Your Request Id is 1. The disposition message is "Denied by Policy Module  0x80094800, `, 0),
-	"deny-terse": func(t *testing.T, v visitor, a reply, err error) {
+	"deny-terse": func(t *testing.T, v visitor, a raw.Reply, err error) {
 		page(`The disposition message is "Denied by Policy Module".`, 0)(t, v, a, err)
-		if later := v.get("/certsrv/certnew.cer?ReqID=1"); !strings.Contains(later.body, "0x80094012") {
-			t.Errorf("no code on the fetch page:\n%s", later.body)
+		if later := v.get("/certsrv/certnew.cer?ReqID=1"); !strings.Contains(later.Body, "0x80094012") {
+			t.Errorf("no code on the fetch page:\n%s", later.Body)
 		}
 	},
 	"hold":         page("ID=locInfoReqID>", 0),
 	"revoked":      page("<P ID=locIssRev> ", 1),
 	"no-templates": page("No certificate templates could be found.", 0),
 	"hang":         hangs, "stalled": hangs,
-	"endless": func(t *testing.T, _ visitor, a reply, err error) {
+	"endless": func(t *testing.T, _ visitor, a raw.Reply, err error) {
 		if !errors.Is(err, errEnough) {
-			t.Errorf("it ends: %v, %d bytes", err, len(a.body))
+			t.Errorf("it ends: %v, %d bytes", err, len(a.Body))
 		}
 	},
 	"bad-challenge": nil, "lost-challenge": nil, // see TestHandshakeFaults
@@ -135,18 +136,18 @@ var effects = map[string]func(*testing.T, visitor, reply, error){
 
 var errEnough = errors.New("read enough")
 
-func hangs(t *testing.T, _ visitor, _ reply, err error) {
+func hangs(t *testing.T, _ visitor, _ raw.Reply, err error) {
 	var timeout net.Error
 	if !errors.As(err, &timeout) || !timeout.Timeout() {
 		t.Errorf("it does not hang: %v", err)
 	}
 }
 
-func broken(issued int, anyOf ...error) func(*testing.T, visitor, reply, error) {
-	return func(t *testing.T, v visitor, _ reply, err error) {
+func broken(issued int, anyOf ...error) func(*testing.T, visitor, raw.Reply, error) {
+	return func(t *testing.T, v visitor, _ raw.Reply, err error) {
 		for _, e := range anyOf {
 			if errors.Is(err, e) {
-				issues(issued)(t, v, reply{}, nil)
+				issues(issued)(t, v, raw.Reply{}, nil)
 				return
 			}
 		}
@@ -154,34 +155,34 @@ func broken(issued int, anyOf ...error) func(*testing.T, visitor, reply, error) 
 	}
 }
 
-func issues(n int) func(*testing.T, visitor, reply, error) {
-	return func(t *testing.T, v visitor, _ reply, err error) {
+func issues(n int) func(*testing.T, visitor, raw.Reply, error) {
+	return func(t *testing.T, v visitor, _ raw.Reply, err error) {
 		if err != nil || len(v.s.Issued()) != n {
 			t.Errorf("%v, %d certificates, want %d", err, len(v.s.Issued()), n)
 		}
 	}
 }
 
-func status(code int) func(*testing.T, visitor, reply, error) {
-	return func(t *testing.T, v visitor, a reply, err error) {
+func status(code int) func(*testing.T, visitor, raw.Reply, error) {
+	return func(t *testing.T, v visitor, a raw.Reply, err error) {
 		if err != nil || a.StatusCode != code || v.s.Submissions() != 0 {
 			t.Errorf("%v, status %d, %d submissions", err, a.StatusCode, v.s.Submissions())
 		}
 	}
 }
 
-func body(want string) func(*testing.T, visitor, reply, error) {
-	return func(t *testing.T, _ visitor, a reply, err error) {
-		if err != nil || a.body != want {
-			t.Errorf("%v, body %q", err, a.body)
+func body(want string) func(*testing.T, visitor, raw.Reply, error) {
+	return func(t *testing.T, _ visitor, a raw.Reply, err error) {
+		if err != nil || a.Body != want {
+			t.Errorf("%v, body %q", err, a.Body)
 		}
 	}
 }
 
-func page(want string, issued int) func(*testing.T, visitor, reply, error) {
-	return func(t *testing.T, v visitor, a reply, err error) {
-		if err != nil || a.StatusCode != 200 || !strings.Contains(a.body, want) {
-			t.Errorf("%v: no %q in\n%s", err, want, a.body)
+func page(want string, issued int) func(*testing.T, visitor, raw.Reply, error) {
+	return func(t *testing.T, v visitor, a raw.Reply, err error) {
+		if err != nil || a.StatusCode != 200 || !strings.Contains(a.Body, want) {
+			t.Errorf("%v: no %q in\n%s", err, want, a.Body)
 		}
 		issues(issued)(t, v, a, nil)
 	}
@@ -206,7 +207,7 @@ func TestEveryFault(t *testing.T) {
 				step = testenv.StepSubmit
 			}
 			if step == testenv.StepFetch {
-				v.submit(csr, "CertificateTemplate:CiscoRA").issued(t)
+				issued(t, v.submit(csr, "CertificateTemplate:CiscoRA"))
 			}
 			text := doc.Name + "@" + string(step)
 			if doc.Parameter == "duration" && doc.Name != "clock-wrong" {
@@ -266,7 +267,7 @@ func TestHandshakeFaults(t *testing.T) {
 	s.Inject(testenv.BadChallenge)
 	c := dialRaw(t, s.URL, s.Pool())
 	a := c.send(http.MethodGet, "/certsrv", "NTLM TlRMTVNTUAABAAAABoIIAAAAAAAAAAAAAAAAAAAAAAA=", "")
-	if token, ok := tokenOf(a, "NTLM"); a.StatusCode != 401 || !ok || len(token) > 20 {
+	if token, ok := raw.Token(a, "NTLM"); a.StatusCode != 401 || !ok || len(token) > 20 {
 		t.Errorf("bad challenge: %d %x", a.StatusCode, token)
 	}
 	s.Inject(testenv.Status503, testenv.On(testenv.StepHandshake))
@@ -344,11 +345,11 @@ func TestCloseEndsWhatHangs(t *testing.T) {
 	errs := make(chan error)
 	for range 4 {
 		c := dialRaw(t, s.URL, s.Pool())
-		if err := c.c.Handshake(); err != nil {
+		if err := c.Handshake(); err != nil {
 			t.Fatal(err)
 		}
 		go func() {
-			_, err := c.try(http.MethodGet, "/certsrv", "", "")
+			_, err := c.Send(http.MethodGet, "/certsrv", "", "")
 			errs <- err
 		}()
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/smallstep/pkcs7"
 
 	"github.com/onlineca/onlineca/testenv"
+	"github.com/onlineca/onlineca/testenv/internal/raw"
 )
 
 // newCSR is a request of a P-256 key, in PEM.
@@ -56,7 +57,7 @@ func visit(t *testing.T, c testenv.Config) visitor {
 	return visitor{t: t, s: testenv.New(t, c), agent: "Mozilla/5.0 (X11; Linux x86_64)"}
 }
 
-func (v visitor) do(method, path string, form url.Values) reply {
+func (v visitor) do(method, path string, form url.Values) raw.Reply {
 	v.t.Helper()
 	a, err := v.try(method, path, form)
 	if err != nil {
@@ -65,27 +66,27 @@ func (v visitor) do(method, path string, form url.Values) reply {
 	return a
 }
 
-func (v visitor) try(method, path string, form url.Values) (reply, error) {
+func (v visitor) try(method, path string, form url.Values) (raw.Reply, error) {
 	c := dialRaw(v.t, v.s.URL, v.s.Pool())
-	defer c.c.Close()
+	defer c.Close()
 	if v.patience > 0 {
-		_ = c.c.SetReadDeadline(time.Now().Add(v.patience))
+		_ = c.SetReadDeadline(time.Now().Add(v.patience))
 	}
 	body := form.Encode()
-	fmt.Fprintf(c.c, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\nAuthorization: Basic %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s",
-		method, path, c.host, v.agent, base64.StdEncoding.EncodeToString([]byte(account)), len(body), body)
-	resp, err := http.ReadResponse(c.r, &http.Request{Method: method})
+	fmt.Fprintf(c.Conn, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\nAuthorization: Basic %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s",
+		method, path, c.Host, v.agent, base64.StdEncoding.EncodeToString([]byte(account)), len(body), body)
+	resp, err := http.ReadResponse(c.R, &http.Request{Method: method})
 	if err != nil {
-		return reply{}, err
+		return raw.Reply{}, err
 	}
 	// Closing the body would read it to its end, which it may not have.
 	got, err := readAll(resp, v.appetite)
-	return reply{resp, got}, err
+	return raw.Reply{Response: resp, Body: got}, err
 }
 
-func (v visitor) get(path string) reply { v.t.Helper(); return v.do(http.MethodGet, path, nil) }
+func (v visitor) get(path string) raw.Reply { v.t.Helper(); return v.do(http.MethodGet, path, nil) }
 
-func (v visitor) submit(csr, attributes string) reply {
+func (v visitor) submit(csr, attributes string) raw.Reply {
 	v.t.Helper()
 	return v.do(http.MethodPost, "/certsrv/certfnsh.asp", form(csr, attributes))
 }
@@ -96,11 +97,11 @@ func form(csr, attributes string) url.Values {
 
 var issuedID = regexp.MustCompile(`certnew\.cer\?ReqID=(\d+)&`)
 
-func (a reply) issued(t *testing.T) int {
+func issued(t *testing.T, a raw.Reply) int {
 	t.Helper()
-	m := issuedID.FindStringSubmatch(a.body)
+	m := issuedID.FindStringSubmatch(a.Body)
 	if m == nil {
-		t.Fatalf("no certificate was issued:\n%s", a.body)
+		t.Fatalf("no certificate was issued:\n%s", a.Body)
 	}
 	id, _ := strconv.Atoi(m[1])
 	return id
@@ -131,14 +132,14 @@ func TestOutcomes(t *testing.T) {
 			a := v.submit(csr, "CertificateTemplate:"+tc.template+"\r\n")
 			want := append([]string{"<P ID=locPageTitle> <B> " + title[i] + " </B>"}, marks[tc.kind]...)
 			for _, m := range append(want, marks["every"]...) {
-				if a.StatusCode != 200 || !strings.Contains(a.body, m) {
-					t.Errorf("%s, %s: %d, no %q:\n%s", language, tc.kind, a.StatusCode, m, a.body)
+				if a.StatusCode != 200 || !strings.Contains(a.Body, m) {
+					t.Errorf("%s, %s: %d, no %q:\n%s", language, tc.kind, a.StatusCode, m, a.Body)
 				}
 			}
-			if strings.Count(a.body, "\n") != strings.Count(a.body, "\r\n") {
+			if strings.Count(a.Body, "\n") != strings.Count(a.Body, "\r\n") {
 				t.Errorf("%s, %s: a line ends without CR", language, tc.kind)
 			}
-			if !strings.Contains(a.body, strconv.Itoa(83+i)) {
+			if !strings.Contains(a.Body, strconv.Itoa(83+i)) {
 				t.Errorf("%s, %s: the page does not name request %d", language, tc.kind, 83+i)
 			}
 			if got := a.Header.Get("Content-Type"); got != "text/html" {
@@ -157,7 +158,7 @@ func TestEnglishTexts(t *testing.T) {
 	waiting := v.get("/certsrv/certnew.cer?ReqID=86&Enc=b64")
 	failed := v.get("/certsrv/certnew.cer?ReqID=4711&Enc=b64")
 	for _, tc := range []struct {
-		page reply
+		page raw.Reply
 		want string
 	}{
 		{denied, "<P ID=locInfoReqIDandReason>\r\nYour Request Id is 85. The disposition message is \"Denied by Policy Module  0x80094800, The request was for a certificate template that is not supported by the Active Directory Certificate Services policy: No-Such-Template-Probe.\r\n\".\r\n</P>"},
@@ -170,11 +171,11 @@ func TestEnglishTexts(t *testing.T) {
 		{failed, "\r\n\t\tThe requested property value is empty. 0x80094004 (-2146877436 CERTSRV_E_PROPERTY_EMPTY)\r\n"},
 		{failed, "(never set)"},
 	} {
-		if !strings.Contains(tc.page.body, tc.want) {
-			t.Errorf("no %q in\n%s", tc.want, tc.page.body)
+		if !strings.Contains(tc.page.Body, tc.want) {
+			t.Errorf("no %q in\n%s", tc.want, tc.page.Body)
 		}
 	}
-	if strings.Contains(waiting.body, "locReqFailed") {
+	if strings.Contains(waiting.Body, "locReqFailed") {
 		t.Error("the page for a pending request says that the request failed")
 	}
 }
@@ -193,7 +194,7 @@ func TestRowsAsProgramsReadThem(t *testing.T) {
 		"Disposition message": `Denied by LAB\certmanager`,
 		"LastStatus":          "The request was denied by a certificate manager or CA administrator. 0x80094014 (-2146877420 CERTSRV_E_ADMIN_DENIED_REQUEST)",
 	} {
-		m := regexp.MustCompile(label + `:[^\t]+\t\t([^\r\n]+)`).FindStringSubmatch(a.body)
+		m := regexp.MustCompile(label + `:[^\t]+\t\t([^\r\n]+)`).FindStringSubmatch(a.Body)
 		if m == nil || m[1] != want {
 			t.Errorf("%s: %q, want %q", label, m, want)
 		}
@@ -210,11 +211,11 @@ func TestUserAgentClasses(t *testing.T) {
 	} {
 		v.agent = agent
 		page := v.submit(csr, "CertificateTemplate:CiscoRA")
-		id := page.issued(t)
-		if got := strings.Contains(page.body, `+getEncoding();`); got != known {
+		id := issued(t, page)
+		if got := strings.Contains(page.Body, `+getEncoding();`); got != known {
 			t.Errorf("%s: a page with scripts: %v", agent, got)
 		}
-		if got := strings.Contains(page.body, fmt.Sprintf(`<A Href="certnew.cer?ReqID=%d&amp;Enc=bin">`, id)); got == known {
+		if got := strings.Contains(page.Body, fmt.Sprintf(`<A Href="certnew.cer?ReqID=%d&amp;Enc=bin">`, id)); got == known {
 			t.Errorf("%s: a page with plain links: %v", agent, got)
 		}
 		for file, want := range map[string]string{"certnew.cer": "application/pkix-cert", "certnew.p7b": "application/x-pkcs7-certificates"} {
@@ -233,13 +234,13 @@ func TestUserAgentClasses(t *testing.T) {
 func TestFiles(t *testing.T) {
 	v := visit(t, testenv.Config{})
 	csr, key := newCSR(t, "SEP001122334455")
-	id := v.submit(csr, "CertificateTemplate:CiscoRA").issued(t)
+	id := issued(t, v.submit(csr, "CertificateTemplate:CiscoRA"))
 	for _, path := range []string{
 		fmt.Sprintf("/certsrv/certnew.cer?ReqID=%d&Enc=b64", id),
 		fmt.Sprintf("/CertSrv/CERTNEW.CER?reqid=%d", id),
 		fmt.Sprintf("/certsrv/certnew.cer?REQID=%d&ENC=b64", id),
 	} {
-		body := v.get(path).body
+		body := v.get(path).Body
 		block, rest := pem.Decode([]byte(body))
 		if block == nil || block.Type != "CERTIFICATE" || len(rest) != 0 || strings.Count(body, "\r\n") != strings.Count(body, "\n") {
 			t.Fatalf("%s:\n%q", path, body)
@@ -249,7 +250,7 @@ func TestFiles(t *testing.T) {
 			t.Errorf("%s: %v, another key", path, err)
 		}
 	}
-	if der := v.get(fmt.Sprintf("/certsrv/certnew.cer?ReqID=%d&Enc=bin", id)).body; der[0] != 0x30 {
+	if der := v.get(fmt.Sprintf("/certsrv/certnew.cer?ReqID=%d&Enc=bin", id)).Body; der[0] != 0x30 {
 		t.Errorf("Enc=bin: %q", der[:20])
 	}
 	for path, want := range map[string]int{
@@ -258,7 +259,7 @@ func TestFiles(t *testing.T) {
 		fmt.Sprintf("/certsrv/certnew.p7b?ReqID=%d&Enc=bin", id):       3,
 		"/certsrv/certnew.p7b?ReqID=CACert&Enc=bin&unknown=parameter&": 2,
 	} {
-		der := []byte(v.get(path).body)
+		der := []byte(v.get(path).Body)
 		if block, _ := pem.Decode(der); block != nil {
 			if block.Type != "CERTIFICATE" {
 				t.Errorf("%s: armour %q", path, block.Type)
@@ -278,20 +279,20 @@ func TestRenewals(t *testing.T) {
 	for n := range testenv.MaxRenewals + 1 {
 		v := visit(t, testenv.Config{Renewals: n})
 		a := v.get("/certsrv/certcarc.asp")
-		if !strings.Contains(a.body, fmt.Sprintf("var nRenewals=%d;\r\n", n)) || !strings.Contains(a.body, "[LAB-ISSUING-CA") {
-			t.Errorf("%d renewals:\n%s", n, a.body)
+		if !strings.Contains(a.Body, fmt.Sprintf("var nRenewals=%d;\r\n", n)) || !strings.Contains(a.Body, "[LAB-ISSUING-CA") {
+			t.Errorf("%d renewals:\n%s", n, a.Body)
 		}
 		for i := range n + 1 {
-			block, _ := pem.Decode([]byte(v.get(fmt.Sprintf("/certsrv/certnew.cer?ReqID=CACert&Renewal=%d&Enc=b64", i)).body))
+			block, _ := pem.Decode([]byte(v.get(fmt.Sprintf("/certsrv/certnew.cer?ReqID=CACert&Renewal=%d&Enc=b64", i)).Body))
 			if block == nil || !v.s.PKI.Issuing[i].Equal(mustParse(t, block.Bytes)) {
 				t.Errorf("%d renewals: generation %d is another certificate", n, i)
 			}
 		}
-		if a := v.get(fmt.Sprintf("/certsrv/certnew.p7b?ReqID=CACert&Renewal=%d&Enc=bin", n+1)); !strings.Contains(a.body, "<HTML>") {
+		if a := v.get(fmt.Sprintf("/certsrv/certnew.p7b?ReqID=CACert&Renewal=%d&Enc=bin", n+1)); !strings.Contains(a.Body, "<HTML>") {
 			t.Errorf("%d renewals: there is a generation %d", n, n+1)
 		}
 		csr, _ := newCSR(t, "SEP001122334455")
-		id := v.submit(csr, "CertificateTemplate:CiscoRA").issued(t)
+		id := issued(t, v.submit(csr, "CertificateTemplate:CiscoRA"))
 		leaf := v.s.Issued()[0].Certificate
 		if err := leaf.CheckSignatureFrom(v.s.PKI.Issuing[n]); err != nil || v.s.Issued()[0].ReqID != id {
 			t.Errorf("%d renewals: not signed by the newest: %v", n, err)
@@ -321,7 +322,7 @@ func mustParse(t *testing.T, der []byte) *x509.Certificate {
 func TestTemplateList(t *testing.T) {
 	options := func(v visitor) (names []string, fields [][]string) {
 		a := v.get("/certsrv/certrqxt.asp")
-		for _, m := range regexp.MustCompile(`(?i)<Option\s+Value="([^"]+)"`).FindAllStringSubmatch(a.body, -1) {
+		for _, m := range regexp.MustCompile(`(?i)<Option\s+Value="([^"]+)"`).FindAllStringSubmatch(a.Body, -1) {
 			f := strings.Split(m[1], ";")
 			names, fields = append(names, f[1]), append(fields, f)
 		}
@@ -342,24 +343,24 @@ func TestTemplateList(t *testing.T) {
 		}
 	}
 	csr, _ := newCSR(t, "PC-1")
-	v.submit(csr, "CertificateTemplate:Machine").issued(t) // hidden, not refused
+	issued(t, v.submit(csr, "CertificateTemplate:Machine")) // hidden, not refused
 
 	denied := visit(t, testenv.Config{Templates: []testenv.Template{{Name: "CiscoRA", Enrol: []string{`LAB\other`}}}})
 	if names, _ := options(denied); len(names) != 0 {
 		t.Errorf("an account without permission is offered %q", names)
 	}
-	if a := denied.get("/certsrv/certrqxt.asp"); !strings.Contains(a.body, "No certificate templates could be found.") {
-		t.Errorf("no templates:\n%s", a.body)
+	if a := denied.get("/certsrv/certrqxt.asp"); !strings.Contains(a.Body, "No certificate templates could be found.") {
+		t.Errorf("no templates:\n%s", a.Body)
 	}
-	if a := denied.submit(csr, "CertificateTemplate:CiscoRA"); !strings.Contains(a.body, "0x80094012") {
-		t.Errorf("enrolling without permission:\n%s", a.body)
+	if a := denied.submit(csr, "CertificateTemplate:CiscoRA"); !strings.Contains(a.Body, "0x80094012") {
+		t.Errorf("enrolling without permission:\n%s", a.Body)
 	}
 	alone := visit(t, testenv.Config{Standalone: true})
-	if a := alone.get("/certsrv/certrqxt.asp"); strings.Contains(a.body, "lbCertTemplate") && strings.Contains(a.body, "<Select") {
-		t.Errorf("a stand-alone CA shows templates:\n%s", a.body)
+	if a := alone.get("/certsrv/certrqxt.asp"); strings.Contains(a.Body, "lbCertTemplate") && strings.Contains(a.Body, "<Select") {
+		t.Errorf("a stand-alone CA shows templates:\n%s", a.Body)
 	}
-	if a := alone.submit(csr, ""); !strings.Contains(a.body, "ID=locInfoReqID>") {
-		t.Errorf("a stand-alone CA does not keep the request:\n%s", a.body)
+	if a := alone.submit(csr, ""); !strings.Contains(a.Body, "ID=locInfoReqID>") {
+		t.Errorf("a stand-alone CA does not keep the request:\n%s", a.Body)
 	}
 	if err := alone.s.Approve(1); err != nil || len(alone.s.Issued()) != 1 {
 		t.Errorf("approve: %v", err)
@@ -375,8 +376,8 @@ func TestWayOfABrowser(t *testing.T) {
 		"/certsrv/certrqad.asp": "certrqxt.asp",
 	} {
 		a := v.get(path)
-		if !strings.Contains(a.body, `<A Href="`+link+`">`) {
-			t.Errorf("%s does not link to %s:\n%s", path, link, a.body)
+		if !strings.Contains(a.Body, `<A Href="`+link+`">`) {
+			t.Errorf("%s does not link to %s:\n%s", path, link, a.Body)
 		}
 		for name, want := range map[string]string{"Cache-Control": "private", "Content-Type": "text/html", "Server": "Microsoft-IIS/10.0", "X-Powered-By": "ASP.NET"} {
 			if got := a.Header.Get(name); got != want {
@@ -401,8 +402,8 @@ func TestPendingIsCheckedByBrowser(t *testing.T) {
 		t.Errorf("cookies:\n%s", cookies)
 	}
 	check := url.Values{"Mode": {"chkpnd"}, "ReqID": {"1"}}
-	if a := v.do(http.MethodPost, "/certsrv/certfnsh.asp", check); !strings.Contains(a.body, "ID=locInfoReqID>") {
-		t.Errorf("before the approval:\n%s", a.body)
+	if a := v.do(http.MethodPost, "/certsrv/certfnsh.asp", check); !strings.Contains(a.Body, "ID=locInfoReqID>") {
+		t.Errorf("before the approval:\n%s", a.Body)
 	}
 	if err := v.s.Approve(1); err != nil {
 		t.Fatal(err)
@@ -413,7 +414,7 @@ func TestPendingIsCheckedByBrowser(t *testing.T) {
 	if err := v.s.Deny(2); err == nil {
 		t.Error("a request that is not there can be denied")
 	}
-	if id := v.do(http.MethodPost, "/certsrv/certfnsh.asp", check).issued(t); id != 1 {
+	if id := issued(t, v.do(http.MethodPost, "/certsrv/certfnsh.asp", check)); id != 1 {
 		t.Errorf("after the approval: %d", id)
 	}
 	if v.s.Submissions() != 1 {

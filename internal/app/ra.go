@@ -78,15 +78,16 @@ func (r *RA) start(ctx context.Context, s Settings, p Parts) error {
 		return err
 	}
 	cfg.Chain = r.chain
-	cfg.Enroller = stack(s, r.certsrv, p.Log)
+	cfg.Enroller = stack(s, r.certsrv, r.chain, p.Log)
 	r.server, err = estserver.New(cfg)
 	return err
 }
 
 // stack is the road of a request from the EST server to certsrv, outermost
 // decorator first.
-func stack(s Settings, upstream ra.Enroller, log *zap.Logger) ra.Enroller {
+func stack(s Settings, upstream ra.Enroller, chain ra.ChainSource, log *zap.Logger) ra.Enroller {
 	e := upstream
+	e = checkLSC(e, chain, s.EST.forPhones, log)
 	e = ra.LimitConcurrency(e, ra.Concurrency{Running: s.Certsrv.Sessions, Waiting: s.EST.MaxRequests})
 	e = ra.Recover(e, log)
 	e = ra.Logged(e, log)

@@ -133,6 +133,10 @@ type LabelSettings struct {
 	Template string         `yaml:"template,omitempty"`
 	Auth     AuthSettings   `yaml:"auth,omitempty"`
 	Policy   PolicySettings `yaml:"policy,omitempty"`
+	// Certificates says what they are for: "lsc" are looked at when they are
+	// issued, and reported if no phone would take them; "any" are not. Default:
+	// lsc for the paths without a label, any for labels.
+	Certificates string `yaml:"certificates,omitempty"`
 	// CSRAttrs is what /csrattrs asks for, in words ("rsa2048",
 	// "extKeyUsage") or object identifiers. None: 204.
 	CSRAttrs []string `yaml:"csrattrs,omitempty"`
@@ -249,6 +253,7 @@ func (s *Settings) defaults() {
 	orDuration(&s.Certsrv.LoginPause, 10*time.Minute)
 	orDuration(&s.Certsrv.ChainRefresh, time.Hour)
 	orString(&s.EST.Realm, "estrealm")
+	orString(&s.EST.Certificates, "lsc")
 	s.EST.LabelSettings.defaults(s.Certsrv.Template)
 	for _, l := range s.EST.Labels {
 		if l != nil {
@@ -263,6 +268,7 @@ func (s *Settings) defaults() {
 
 func (l *LabelSettings) defaults(template string) {
 	orString(&l.Template, template)
+	orString(&l.Certificates, "any")
 	orString(&l.ProofOfPossession, "off")
 	orString(&l.Auth.Require, "any")
 	orDuration(&l.Auth.Remember, 5*time.Minute)

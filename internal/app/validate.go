@@ -118,6 +118,7 @@ func (l *LabelSettings) validate(v *mistakes, key string) {
 	if a.Grace < 0 {
 		v.add(key+".auth.grace", "%v is negative", a.Grace)
 	}
+	v.oneOf(key+".certificates", l.Certificates, "lsc", "any")
 	v.oneOf(key+".proof_of_possession", l.ProofOfPossession, "off", "optional", "required")
 	for _, r := range []struct{ key, text string }{
 		{".auth.subject", a.Subject}, {".policy.subject", l.Policy.Subject}, {".policy.san_names", l.Policy.SANNames},

@@ -71,3 +71,19 @@ func (ChainChanged) Kind() string { return "chain-changed" }
 
 // Kind returns "chain-stale".
 func (ChainStale) Kind() string { return "chain-stale" }
+
+// CertificateUnfit is a certificate that was issued and that no phone will
+// accept: the enrolment succeeds, the next secure registration fails.
+type CertificateUnfit struct {
+	Code    string `json:"code"` // lsc-key-usage, ca-cn-capf
+	Error   string `json:"error"`
+	Subject string `json:"subject,omitempty"`
+	Serial  string `json:"serial,omitempty"` // hexadecimal
+	ReqID   int    `json:"req_id,omitempty"`
+}
+
+// Kind returns "certificate-unfit".
+func (CertificateUnfit) Kind() string { return "certificate-unfit" }
+
+// Level is that of a warning.
+func (CertificateUnfit) Level() zapcore.Level { return zapcore.WarnLevel }

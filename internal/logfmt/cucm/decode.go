@@ -42,6 +42,10 @@ type block struct {
 	end         time.Duration
 }
 
+// At gives the next line its number, for files in which lines of other logs
+// stand between. Without it lines are counted from 1.
+func (d *Decoder) At(line int) { d.line = line - 1 }
+
 // Line decodes the next line, given without its line feed, and calls yield for
 // each event that it completes.
 func (d *Decoder) Line(b []byte, yield func(event.Record)) {

@@ -28,6 +28,10 @@ type Decoder struct {
 // setter puts one value into a request; nil for a field that is not kept.
 type setter func(*event.WebRequest, []byte) bool
 
+// At gives the next line its number, for files in which lines of other logs
+// stand between. Without it lines are counted from 1.
+func (d *Decoder) At(line int) { d.line = line - 1 }
+
 // Line decodes the next line, given without its line feed, and calls yield for
 // each event that it completes.
 func (d *Decoder) Line(b []byte, yield func(event.Record)) {

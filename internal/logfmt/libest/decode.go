@@ -34,9 +34,9 @@ type Decoder struct {
 // the next line belongs to it, whatever it looks like.
 func (d *Decoder) Open() bool { return d.body != nil }
 
-// Skip counts a line that is not for this decoder, so that the numbers of the
-// lines stay those of the file.
-func (d *Decoder) Skip() { d.line++ }
+// At gives the next line its number, for files in which lines of other logs
+// stand between. Without it lines are counted from 1.
+func (d *Decoder) At(line int) { d.line = line - 1 }
 
 // Line decodes the next line, given without its line feed, and calls yield for
 // each event that it completes.

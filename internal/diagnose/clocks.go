@@ -1,0 +1,260 @@
+package diagnose
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/onlineca/onlineca/ra/fault"
+)
+
+// yearOne is the day of a CAPF trace whose day is not known, in Unix
+// milliseconds.
+var yearOne = time.Time{}.UnixMilli()
+
+// series are the moments of one clock by what happened, to be compared with
+// those of another clock.
+type series map[string][]int64
+
+// pairs says what happens at the same moment in two logs.
+var pairs = map[[2]fault.Log][][2]string{
+	{logError, logOwn}: {{"ended", "ended"}},
+	{logError, logIIS}: {{"login", "login"}, {"chain", "chain"}, {"good", "fetched"}, {"ended", "submitted"}},
+	{logCAPF, logOwn}:  {{"answered", "ended"}},
+	{logCAPF, logError}: {
+		{"answered", "ended"}, {"called", "ended"},
+	},
+	{logCAPF, logIIS}: {{"fetched", "fetched"}, {"called", "knocked"}, {"called", "submitted"}},
+}
+
+// align finds what each clock differs from UTC. Logs in UTC come first, then
+// those whose lines have a date, then CAPF traces, whose date is found along
+// with the zone: the year one is just a large difference.
+func (a *analysis) align() {
+	all := a.series()
+	for _, log := range []fault.Log{logError, logCAPF} {
+		for _, k := range a.facts.clocks {
+			if k.log == log {
+				a.alignClock(k, all)
+			}
+		}
+	}
+}
+
+func (a *analysis) alignClock(k *clock, all map[*clock]series) {
+	k.dated = k.dated || !undated(all[k])
+	limit := int64(math.MaxInt64)
+	guess := int64(0)
+	if k.dated {
+		limit = (15 * time.Hour).Milliseconds()
+	}
+	if zone, ok := a.o.Zones[string(k.log)]; ok {
+		k.zone, k.hasZone = zone, true
+	}
+	if k.hasZone && k.dated {
+		guess, limit = -k.zone.Milliseconds(), (30 * time.Minute).Milliseconds()
+		k.offset, k.placed, k.how = guess, true, "its own lines name the zone"
+		if _, ok := a.o.Zones[string(k.log)]; ok {
+			k.how = "the zone was given"
+		}
+	}
+	var best match
+	for _, log := range []fault.Log{logOwn, logError, logIIS} {
+		for _, reference := range a.facts.clocks {
+			if reference.log != log || !reference.placed || reference == k {
+				continue
+			}
+			if m := compare(k, all[k], reference, all[reference], guess, limit); m.better(best) {
+				m.log = log
+				best = m
+			}
+		}
+	}
+	if best.n == 0 {
+		a.unmatched(k)
+		return
+	}
+	k.offset, k.matches, k.placed, k.dated = best.offset, best.n, true, true
+	k.how = fmt.Sprintf("%s that %s has too", plural(best.n, "moment"), logName[best.log])
+}
+
+// match is a difference between two clocks: how many moments speak for it, and
+// how far it is from one that a zone makes.
+type match struct {
+	log    fault.Log
+	offset int64
+	n      int
+	skew   int64
+}
+
+// wrongClock is how far a clock may be off before a match by few moments is
+// rather a chance one.
+const wrongClock = 3 * 60_000
+
+// better prefers a difference that a zone explains, then the one for which
+// more speaks.
+func (m match) better(o match) bool {
+	switch {
+	case m.n == 0 || o.n == 0:
+		return m.n > o.n
+	case (m.skew < wrongClock) != (o.skew < wrongClock) && max(m.n, o.n) < 5:
+		return m.skew < wrongClock
+	}
+	return m.n > o.n
+}
+
+// unmatched places a clock that no other log says anything about.
+func (a *analysis) unmatched(k *clock) {
+	if k.placed {
+		return
+	}
+	k.how = "no other log to compare it with: its zone is not known"
+	if k.log == logCAPF && !k.dated {
+		if a.o.Day.IsZero() {
+			k.how = "it has no date, and no other log to find one from"
+			return
+		}
+		y, m, d := a.o.Day.Date()
+		k.offset, k.dated = time.Date(y, m, d, 0, 0, 0, 0, time.UTC).UnixMilli()-yearOne, true
+		k.how = "the day was given"
+	}
+	if k.hasZone {
+		k.offset -= k.zone.Milliseconds()
+		k.placed = true
+		k.how += ", and the zone"
+	}
+}
+
+// undated reports whether a series lies in the year one.
+func undated(s series) bool {
+	for _, all := range s {
+		for _, at := range all {
+			return at < yearOne+(366*24*time.Hour).Milliseconds()
+		}
+	}
+	return true
+}
+
+// compare finds the difference between two clocks under which most moments of
+// one fall on moments of the other.
+func compare(k *clock, s series, reference *clock, r series, guess, limit int64) match {
+	var best match
+	for _, p := range pairs[[2]fault.Log{k.log, reference.log}] {
+		if len(s[p[0]]) == 0 || len(r[p[1]]) == 0 {
+			continue
+		}
+		var diffs []int64
+		for _, x := range thin(s[p[0]], r[p[1]]) {
+			for _, y := range r[p[1]] {
+				if d := reference.utc(y) - x; limit == math.MaxInt64 || abs(d-guess) <= limit {
+					diffs = append(diffs, d)
+				}
+			}
+		}
+		if len(diffs) == 0 {
+			continue
+		}
+		step := (15 * time.Minute).Milliseconds()
+		if k.log == logCAPF && reference.log == logError {
+			step = (24 * time.Hour).Milliseconds() // the same machine's clock
+		}
+		if m := vote(diffs, step, reference.log == logError && k.log == logCAPF, reference); m.better(best) {
+			best = m
+		}
+	}
+	return best
+}
+
+// maxDiffs bounds the differences that are compared.
+const maxDiffs = 1 << 21
+
+// thin takes as many moments as can be compared, from the middle.
+func thin(xs, ys []int64) []int64 {
+	n := max(1, maxDiffs/len(ys))
+	if len(xs) <= n {
+		return xs
+	}
+	i := (len(xs) - n) / 2
+	return xs[i : i+n]
+}
+
+// window is how far apart the same moment may be noted: logs that count in
+// seconds, and what lies between two notes of one exchange.
+const window = 2500
+
+// vote finds the difference that occurs most often. Of several that occur
+// equally often, the one nearest to a multiple of step wins: zones are
+// multiples of a quarter of an hour, and clocks of one machine differ by days.
+func vote(diffs []int64, step int64, sameHost bool, reference *clock) match {
+	slices.Sort(diffs)
+	best := match{skew: math.MaxInt64}
+	lo := 0
+	for hi := range diffs {
+		for diffs[hi]-diffs[lo] > window {
+			lo++
+		}
+		c := hi - lo + 1
+		if c < best.n {
+			continue
+		}
+		middle := diffs[lo+(hi-lo)/2]
+		skew := middle
+		if sameHost {
+			skew -= reference.offset
+		}
+		if skew = nearest(skew, step); c > best.n || skew < best.skew {
+			best = match{offset: middle, n: c, skew: skew}
+		}
+	}
+	return best
+}
+
+// nearest is how far d is from a multiple of step.
+func nearest(d, step int64) int64 {
+	m := abs(d) % step
+	return min(m, step-m)
+}
+
+func abs(n int64) int64 { return max(n, -n) }
+
+// series gathers the moments of every clock.
+func (a *analysis) series() map[*clock]series {
+	all := map[*clock]series{}
+	add := func(k *clock, what string, at int64, ok bool) {
+		if !ok {
+			return
+		}
+		if all[k] == nil {
+			all[k] = series{}
+		}
+		all[k][what] = append(all[k][what], at)
+	}
+	for _, s := range a.facts.sessions {
+		add(s.clock, "called", s.called.at, s.called.set())
+		add(s.clock, "answered", s.answered.at, s.answered.set())
+		add(s.clock, "fetched", s.answered.at, s.answered.set() && s.rv == 0)
+		add(s.clock, "seen", s.last.at, true)
+	}
+	for _, q := range a.facts.requests {
+		add(q.clock, "ended", q.last.at, q.last.at != 0)
+		add(q.clock, "good", q.last.at, q.last.at != 0 && q.status < 400)
+		add(q.clock, "login", q.login.at, q.login.set())
+	}
+	for _, s := range a.facts.starts {
+		add(s.clock, "login", s.login.at, s.log == logError && s.login.set())
+		add(s.clock, "chain", s.chainAt.at, s.log == logError && s.chainAt.set())
+	}
+	for _, x := range a.facts.exchanges {
+		at, ok := x.end.at, x.status < 400
+		add(x.clock, "login", at, ok && x.web == webLogin)
+		add(x.clock, "knocked", x.start(), !ok && x.web == webLogin && !x.user)
+		add(x.clock, "fetched", at, ok && x.web == webFetch)
+		add(x.clock, "submitted", at, ok && x.web == webSubmit)
+		add(x.clock, "chain", at, ok && x.web == webChain)
+	}
+	for _, o := range a.facts.owns {
+		add(o.clock, "ended", o.end.at, o.done)
+	}
+	return all
+}

@@ -1,0 +1,266 @@
+package diagnose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/onlineca/onlineca/internal/logfmt/cucm"
+	"github.com/onlineca/onlineca/internal/logfmt/iis"
+	"github.com/onlineca/onlineca/internal/logfmt/libest"
+	"github.com/onlineca/onlineca/internal/logfmt/nginx"
+	"github.com/onlineca/onlineca/ra/event"
+	"github.com/onlineca/onlineca/ra/fault"
+)
+
+// collector reads files that continue each other and keeps the facts.
+type collector struct {
+	file   int32
+	name   string // of the file
+	folder string
+	clocks map[string]*clock
+
+	trace  cucm.Decoder
+	server nginx.Decoder
+	lib    libest.Decoder
+	iislog iis.Decoder
+
+	capf    capfFacts
+	ownCAPF capfFacts
+	est     estFacts
+	starts  startFacts
+	own     ownFacts
+	web     []*exchange
+
+	printout bool // the last line of nginx's was of the start's printout
+	unknown  int
+}
+
+func newCollector() *collector {
+	c := &collector{clocks: map[string]*clock{}}
+	c.own.devices = map[string]string{}
+	return c
+}
+
+// clock returns the clock of a log in the current folder.
+func (c *collector) clock(log fault.Log) *clock {
+	key := string(log) + "\x00" + c.folder
+	k := c.clocks[key]
+	if k == nil {
+		k = &clock{log: log, name: c.folder, dated: log != logCAPF && log != logStart}
+		if log == logIIS || log == logOwn {
+			k.placed, k.how = true, "its times are in UTC"
+		}
+		c.clocks[key] = k
+	}
+	return k
+}
+
+// read is the visitor of the first pass.
+func (c *collector) read(_ context.Context, f *File, r io.Reader, limits Limits) error {
+	c.begin(f)
+	lr := newLineReader(r, limits.Line)
+	var t tally
+	for {
+		b, err := lr.next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			c.end(f, lr, &t)
+			return fmt.Errorf("read: %w", err)
+		}
+		if f.Lines++; f.Lines == 1<<31-1 {
+			c.end(f, lr, &t)
+			return refuse("it has more than two thousand million lines")
+		}
+		if lr.cut {
+			f.Cut++
+		}
+		c.line(f.Lines, b, &t)
+	}
+	c.end(f, lr, &t)
+	return nil
+}
+
+func (c *collector) begin(f *File) {
+	c.file, c.name, c.unknown = f.index, f.Name, 0
+	if folder := path.Dir(f.Name); folder != c.folder {
+		c.trace, c.folder = cucm.Decoder{}, folder
+	}
+	if day, ok := dayOf(f.Name); ok && c.trace.Day.IsZero() {
+		c.trace.Day = day
+	}
+	c.printout = false
+}
+
+// end yields what waits for lines that this file does not have.
+func (c *collector) end(f *File, lr *lineReader, t *tally) {
+	c.trace.Flush(c.onCAPF)
+	c.server.Flush(c.onServer)
+	c.lib.Flush(c.onServer)
+	c.iislog.Flush(c.onIIS)
+	f.Bytes, f.Unknown, f.Log = lr.n, c.unknown, string(t.most())
+	for d, n := range t {
+		if l := logOf[d]; l != "" && n > 0 && string(l) != f.Log && dialect(d) != dialEST {
+			f.Also = append(f.Also, string(l))
+		}
+	}
+}
+
+// line gives a line to the decoder that it looks like.
+func (c *collector) line(n int, b []byte, t *tally) {
+	d := dialectOf(b)
+	t.count(d)
+	if c.lib.Open() && (d == other || d == dialIIS && b[0] != '#') {
+		d = dialEST
+	}
+	switch d {
+	case dialCAPF:
+		c.trace.At(n)
+		c.trace.Line(b, c.onCAPF)
+	case dialStart, dialError:
+		c.printout = d == dialStart
+		c.server.At(n)
+		c.server.Line(b, c.onServer)
+	case dialEST:
+		c.lib.At(n)
+		c.lib.Line(b, c.onServer)
+	case dialIIS:
+		c.iislog.At(n)
+		c.iislog.Line(b, c.onIIS)
+	case dialOwn:
+		c.onOwn(n, b)
+	default:
+		c.unknown++
+	}
+}
+
+func (c *collector) at(r event.Record) point {
+	return point{r.Time.UnixMilli(), ref{c.file, int32(r.First)}}
+}
+
+func (c *collector) onCAPF(r event.Record) {
+	if _, bad := r.Event.(event.UnknownLine); bad {
+		c.unknown++
+		return
+	}
+	c.capf.on(c.clock(logCAPF), c.at(r), r.Event, "")
+}
+
+// onServer takes what nginx and libEST say, in error.log and at the start.
+func (c *collector) onServer(r event.Record) {
+	p := c.at(r)
+	if r.Time.IsZero() {
+		p.at = 0
+	}
+	switch e := r.Event.(type) {
+	case event.UnknownLine:
+		c.unknown++
+		return
+	case event.ESTVersion, event.ESTCurve, event.ESTNoSRP, event.RAValueMissing, event.RAPoPDisabled, event.RAStarted:
+		c.starts.on(c.clock(logStart), p, c.last(r), e)
+		return
+	case event.RATrustAnchor:
+		if r.Conn.Number == 0 {
+			c.starts.on(c.clock(logStart), p, c.last(r), e)
+			return
+		}
+	}
+	switch {
+	case c.printout:
+		c.starts.on(c.clock(logStart), p, c.last(r), r.Event)
+	case r.Conn.Number == 0 && !r.Time.IsZero():
+		c.starts.on(c.clock(logError), p, c.last(r), r.Event)
+	default:
+		c.est.on(c.clock(logError), p, c.last(r), r)
+	}
+}
+
+func (c *collector) last(r event.Record) ref { return ref{c.file, int32(r.Last)} }
+
+func (c *collector) finish() {
+	c.est.finish()
+	c.own.finish()
+}
+
+// dayOf finds a date in the name of a file: capf_2019-01-16.txt, 20190116.
+func dayOf(name string) (time.Time, bool) {
+	for _, part := range []string{path.Base(name), path.Base(path.Dir(name))} {
+		for i := range part {
+			for _, layout := range [...]string{"2006-01-02", "2006_01_02", "20060102"} {
+				if i+len(layout) > len(part) || i > 0 && isDigit(part[i-1]) {
+					continue
+				}
+				if end := i + len(layout); end < len(part) && isDigit(part[end]) {
+					continue
+				}
+				if day, err := time.Parse(layout, part[i:i+len(layout)]); err == nil && day.Year() > 1990 && day.Year() < 2100 {
+					return day, true
+				}
+			}
+		}
+	}
+	return time.Time{}, false
+}
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+// onIIS takes a request to certsrv.
+func (c *collector) onIIS(r event.Record) {
+	switch e := r.Event.(type) {
+	case event.UnknownLine:
+		c.unknown++
+	case event.WebRequest:
+		if x, ok := newExchange(e); ok {
+			x.clock, x.end = c.clock(logIIS), c.at(r)
+			c.web = append(c.web, x)
+		}
+	}
+}
+
+// newExchange keeps a request if it is one to certsrv.
+func newExchange(e event.WebRequest) (*exchange, bool) {
+	stem := strings.ToLower(e.Stem)
+	if !strings.HasPrefix(stem, "/certsrv") {
+		return nil, false
+	}
+	x := &exchange{
+		took: int32(min(e.TimeTaken.Milliseconds(), 1<<30)), win32: e.Win32,
+		status: uint16(e.Status), sub: uint16(e.Substatus), user: e.User != "",
+	}
+	switch page := strings.TrimPrefix(strings.TrimPrefix(stem, "/certsrv"), "/"); page {
+	case "", "default.asp":
+		x.web = webLogin
+	case "certrqxt.asp":
+		x.web = webPage
+	case "certfnsh.asp":
+		x.web = webSubmit
+	case "certnew.cer":
+		x.web, x.reqID = webFetch, reqIDOf(e.Query)
+	case "certnew.p7b", "certcarc.asp":
+		x.web = webChain
+	}
+	return x, true
+}
+
+// reqIDOf reads ReqID=10 out of a query, 0 for none.
+func reqIDOf(query string) int32 {
+	for part := range strings.SplitSeq(query, "&") {
+		if k, v, ok := strings.Cut(part, "="); ok && strings.EqualFold(k, "ReqID") {
+			n := int32(0)
+			for i := range len(v) {
+				if !isDigit(v[i]) || n > 1<<27 {
+					return 0
+				}
+				n = n*10 + int32(v[i]-'0')
+			}
+			return n
+		}
+	}
+	return 0
+}

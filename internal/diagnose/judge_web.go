@@ -1,0 +1,321 @@
+package diagnose
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/onlineca/onlineca/ra/fault"
+)
+
+// byLogin: the EST client was refused with 401. The product says the same for
+// a refused password and for a template that is not offered; what it did
+// before it said so tells them apart.
+func (a *analysis) byLogin(e *enrolment) *verdict {
+	q := e.request
+	refused := e.session != nil && e.session.rv == fault.ESTAuthFail ||
+		q != nil && (q.rc == fault.ESTAuthFail || q.status == 401) || e.own != nil && e.own.status == 401
+	if !refused {
+		return nil
+	}
+	if q == nil {
+		return a.refusedByWeb(e)
+	}
+	auth := q.evids(q.authFailed, q.rcAt)
+	switch {
+	case q.page.set():
+		v := ofCodes([]fault.Code{fault.Template}, append(q.evids(q.login, q.page), auth...)...)
+		v.note = "The login and certrqxt.asp succeeded, and only then was the client refused: the template is none of those on that page."
+		v.add(a.noSubmission(e)...)
+		return v
+	case q.login.set():
+		v := &verdict{codes: []fault.Code{fault.Template, fault.PageUnreadable}, sure: Unsure, note: "The login succeeded; that certrqxt.asp was read is not logged."}
+		v.add(append(q.evids(q.login), auth...)...)
+		return v
+	}
+	return a.refusedLogin(e, auth)
+}
+
+// refusedLogin: no login is noted as successful. The log of IIS has the
+// reason.
+func (a *analysis) refusedLogin(e *enrolment, auth []evid) *verdict {
+	for _, f := range e.request.failures {
+		auth = append(auth, e.request.failure(f))
+	}
+	if codes, x := ofLogins(e.web); codes != nil {
+		v := ofCodes(codes, append(auth, x.evid())...)
+		v.sure = Likely
+		if codes[0] == fault.BadCredentials {
+			v.sure = Certain
+		}
+		return v
+	}
+	v := &verdict{codes: []fault.Code{fault.BadCredentials}, sure: Likely}
+	v.add(auth...)
+	v.note = "The client was refused without a successful login to certsrv before."
+	if !a.present[logIIS] {
+		v.codes = append(v.codes, fault.NTLMDisabled, fault.EPARequired)
+		v.note += " Whether Windows refused the password or the kind of login, only the IIS log says."
+	}
+	return v
+}
+
+// refusedByWeb: the client was refused, and there is no error.log.
+func (a *analysis) refusedByWeb(e *enrolment) *verdict {
+	if codes, x := ofLogins(e.web); codes != nil {
+		return &verdict{codes: codes, sure: Likely, evidence: []evid{x.evid()}}
+	}
+	if x := e.first(webPage); x != nil && x.status < 400 && e.first(webSubmit) == nil {
+		v := &verdict{codes: []fault.Code{fault.Template}, sure: Likely, evidence: []evid{x.evid()}}
+		v.note = "certrqxt.asp was loaded, and nothing was submitted: the template is none of those on that page."
+		v.add(a.noSubmission(e)...)
+		return v
+	}
+	return &verdict{
+		codes: []fault.Code{fault.Template, fault.BadCredentials}, sure: Unsure,
+		note: "The client was refused with 401. The product says so for a wrong password and for a template that is not offered.",
+	}
+}
+
+// noSubmission is the evidence that nothing was submitted.
+func (a *analysis) noSubmission(e *enrolment) []evid {
+	if !a.present[logIIS] || e.first(webSubmit) != nil {
+		return nil
+	}
+	var all []evid
+	if x := e.first(webPage); x != nil {
+		all = append(all, x.evid())
+	}
+	return append(all, evid{log: logIIS, words: "no POST to certfnsh.asp between the beginning and the end of this enrolment"})
+}
+
+// pageFault is the fault of a page that is not delivered in time.
+var pageFault = map[web]fault.Code{
+	webLogin: fault.LoginTimeout, webPage: fault.PageTimeout, webSubmit: fault.EnrollTimeout,
+	webFetch: fault.FetchTimeout, webChain: fault.ChainTimeout,
+}
+
+// byWeb: what the web server of the certificate authority saw of it.
+func (a *analysis) byWeb(e *enrolment) *verdict {
+	if len(e.web) == 0 {
+		return a.unseen(e)
+	}
+	if v := a.slowPage(e); v != nil {
+		return v
+	}
+	if codes, x := ofLogins(e.web); codes != nil {
+		return &verdict{codes: codes, sure: Likely, evidence: []evid{x.evid()}}
+	}
+	for _, x := range e.web {
+		if x.status == 403 || x.status == 404 || x.status >= 500 {
+			return &verdict{codes: []fault.Code{fault.ServerError}, sure: Likely, evidence: []evid{x.evid()}}
+		}
+	}
+	submit, fetch, page := e.first(webSubmit), e.first(webFetch), e.first(webPage)
+	switch {
+	case submit != nil && fetch == nil:
+		return a.refusedByCA(e, "200 on certfnsh.asp, but no certnew.cer", submit)
+	case fetch != nil:
+		return a.refusedByCA(e, "200 on certnew.cer", fetch)
+	case page != nil && e.allows(fault.Template):
+		v := &verdict{codes: []fault.Code{fault.Template}, sure: Unsure, evidence: []evid{page.evid()}}
+		v.add(a.noSubmission(e)...)
+		v.note = "certrqxt.asp was loaded, and nothing was submitted, as it is when the template is not offered; error.log would say so."
+		return v
+	}
+	return a.hanging(e)
+}
+
+// slowPage: a page took as long as the client waits.
+func (a *analysis) slowPage(e *enrolment) *verdict {
+	waited := e.to - e.from
+	var worst *exchange
+	for _, x := range e.web {
+		if worst == nil || x.took > worst.took {
+			worst = x
+		}
+	}
+	code, ok := pageFault[worst.web]
+	if !ok || int64(worst.took) < 9500 && (int64(worst.took) < waited*8/10 || worst.took < 100 || !e.lostPatience()) {
+		return nil
+	}
+	v := &verdict{codes: []fault.Code{code}, sure: Likely, evidence: []evid{worst.evid()}}
+	v.note = fmt.Sprintf("The page took %s, as long as the client waited.", ms(int64(worst.took)))
+	return v
+}
+
+// lostPatience reports whether the EST client gave up waiting.
+func (e *enrolment) lostPatience() bool {
+	return e.session != nil && (e.session.rv == fault.ESTSSLRead || e.session.rv < 0)
+}
+
+// hanging: a login was begun, and nothing came of it.
+func (a *analysis) hanging(e *enrolment) *verdict {
+	first := e.first(webLogin)
+	if first == nil || !e.lostPatience() {
+		return nil
+	}
+	for _, x := range e.web {
+		if x.user || x.status < 400 {
+			return nil
+		}
+	}
+	return &verdict{
+		codes: []fault.Code{fault.LoginTimeout}, sure: Likely, evidence: []evid{first.evid()},
+		note: "The login was begun, and the web server never noted its end.",
+	}
+}
+
+// refusedByCA: the request was submitted and came to nothing. What the page
+// said stands in no log of the product; what the client was told narrows it.
+func (a *analysis) refusedByCA(e *enrolment, line string, x *exchange) *verdict {
+	var codes []fault.Code
+	for _, c := range showing(logIIS, line) {
+		if e.allows(c) {
+			codes = append(codes, c)
+		}
+	}
+	if len(codes) == 0 {
+		return nil
+	}
+	v := &verdict{codes: codes, sure: Unsure, evidence: []evid{x.evid()}}
+	if len(codes) == 1 {
+		v.sure = Likely
+	}
+	v.note = "The request reached the CA, and no certificate came back. What the CA said stands in none of the product's logs: look the request up under Failed Requests and Pending Requests on the CA."
+	return v
+}
+
+// allows reports whether a fault agrees with what the client was told.
+func (e *enrolment) allows(c fault.Code) bool {
+	r := c.Row()
+	switch {
+	case e.own != nil && e.own.done:
+		return r.HTTP == e.own.status
+	case e.request != nil && e.request.status > 0:
+		return r.HTTP == e.request.status
+	case e.session != nil && e.session.rv > 0:
+		return r.EST == e.session.rv
+	}
+	return true
+}
+
+// unseen: the web server never heard of it, though its log covers the time.
+func (a *analysis) unseen(e *enrolment) *verdict {
+	if !a.lostUpstream(e) || !a.covered(e) {
+		return nil
+	}
+	if a.startBefore(e) != nil {
+		return nil // the start's own fault says more
+	}
+	return &verdict{
+		codes: slices.Clone(wayFaults), sure: Unsure,
+		evidence: []evid{{log: logIIS, words: "no request to certsrv between the beginning and the end of this enrolment"}},
+		note:     "certsrv never heard of the request: it failed on the way there. How, error.log and the CiscoRA log say.",
+	}
+}
+
+// lostUpstream reports whether the client was told that the registration
+// authority could not get the certificate.
+func (a *analysis) lostUpstream(e *enrolment) bool {
+	switch {
+	case e.session != nil && e.session.rv > 0:
+		return e.session.rv == fault.ESTSSLRead || e.session.rv == fault.ESTUnknown || e.session.rv == fault.ESTHTTPWrite
+	case e.request != nil:
+		return e.request.status >= 500
+	}
+	return false
+}
+
+// covered reports whether the log of IIS covers the time of an enrolment.
+func (a *analysis) covered(e *enrolment) bool {
+	x := a.facts.exchanges
+	if len(x) == 0 {
+		return false
+	}
+	return x[0].clock.utc(x[0].end.at) <= e.from && e.to <= x[len(x)-1].clock.utc(x[len(x)-1].end.at)
+}
+
+// byStart: the service could not reach certsrv since its start.
+func (a *analysis) byStart(e *enrolment) *verdict {
+	s := a.startBefore(e)
+	if s == nil || !a.lostUpstream(e) {
+		return nil
+	}
+	v := &verdict{codes: s.verdict.codes, sure: Likely, evidence: slices.Clone(s.verdict.evidence)}
+	v.note = "The service could not reach certsrv at its start, and nothing shows that it could since."
+	return v
+}
+
+// startBefore finds the failed start under which an enrolment ran: the last
+// one before it, if it failed. Starts whose log has no times count only if
+// there are no others and all of them failed alike.
+func (a *analysis) startBefore(e *enrolment) *starting {
+	var last, undated *starting
+	for _, s := range a.starts {
+		if s.at != 0 && e.dated() {
+			if s.at <= e.from {
+				last = s
+			}
+			continue
+		}
+		if s.verdict == nil || undated != nil && !slices.Equal(s.verdict.codes, undated.verdict.codes) {
+			return nil
+		}
+		undated = s
+	}
+	if last == nil {
+		last = undated
+	}
+	if last == nil || last.verdict == nil {
+		return nil
+	}
+	return last
+}
+
+// specific reports whether the number that CAPF's EST client came back with
+// says more than that the registration authority failed.
+func (s *session) specific() bool {
+	return s.rv != fault.ESTSSLRead && s.rv != fault.ESTUnknown
+}
+
+// byNumber: the number that CAPF's EST client came back with stands for one
+// fault only.
+func (a *analysis) byNumber(e *enrolment) *verdict {
+	if e.session == nil || e.session.rv <= 0 || !e.session.specific() || len(ofRV(e.session.rv)) != 1 {
+		return nil
+	}
+	return a.byRV(e)
+}
+
+// byRV: the number that CAPF's EST client came back with.
+func (a *analysis) byRV(e *enrolment) *verdict {
+	if e.session == nil || e.session.rv <= 0 {
+		return nil
+	}
+	s := e.session
+	waited := s.answered.at - s.called.at
+	if !s.specific() {
+		if s.rv != fault.ESTSSLRead {
+			return &verdict{codes: ofRV(s.rv), sure: Unsure, note: "The registration authority answered with an error; what it was, its own logs say."}
+		}
+		v := &verdict{codes: []fault.Code{fault.ESTReadTimeout}, sure: Unsure, note: "CAPF only says that the registration authority did not answer; the reason is on the registration authority's side."}
+		if s.called.set() {
+			v.note = fmt.Sprintf("CAPF gave up after %s. ", ms(waited)) + v.note
+			v.add(s.evid(s.called))
+		}
+		return v
+	}
+	codes := ofRV(s.rv)
+	if len(codes) == 0 {
+		return &verdict{sure: Unsure, note: fmt.Sprintf("CAPF's EST client came back with %d (%s), which no fault of the table stands for.", s.rv, fault.ESTName(s.rv))}
+	}
+	v := &verdict{codes: codes, sure: Certain}
+	if len(codes) > 1 {
+		v.sure = Unsure
+	}
+	if s.rv == fault.ESTCAEnrollRetry && e.first(webFetch) != nil {
+		v.codes, v.sure = []fault.Code{fault.Pending}, Likely
+		v.add(e.first(webFetch).evid())
+	}
+	return v
+}

@@ -200,3 +200,30 @@ func TestReplayInPieces(t *testing.T) {
 	p.sendHex("55 11 00000001 0000 55 11 00000001 0000 55 04 00000001 0129 | 09 0126", key...)
 	checkStore(t, p.recv(), key)
 }
+
+// A long message comes in one TLS record too: some clients read it at one go,
+// others stall.
+func TestOneRecord(t *testing.T) {
+	d := pendingDevice(testDevice)
+	d.Model = strings.Repeat("x", 1200) // it stands in the certificate's subject
+	b := newBench(t, nil, d)
+	defer b.stop()
+	p := b.raw("p")
+	p.hello()
+	p.auth(3, testDevice)
+	p.expect(wire.KeyGenerateRequest)
+	key := p.publicKey()
+	m := p.expect(wire.EncryptRequest)
+	answer, err := wire.EncryptStyle{}.Answer(key, &m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.send(answer.Command, answer.Elements...)
+	store, err := wire.Decode(p.recv())
+	if err != nil || store.Command != wire.StoreCertificateRequest {
+		t.Fatalf("%v, %v", store, err)
+	}
+	if der, _ := store.Certificate(); len(der) < 2400 {
+		t.Errorf("the certificate has %d bytes: the test tests nothing", len(der))
+	}
+}

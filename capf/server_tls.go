@@ -29,6 +29,10 @@ func serverTLS(cfg ServerConfig) *tls.Config {
 		MinVersion:   tls.VersionTLS12,
 		// A phone has one session in months; a ticket would only cost memory.
 		SessionTicketsDisabled: true,
+		// One message, one TLS record: Go would send the first kilobytes of a
+		// connection in short records, and phones stall when a message comes in
+		// two.
+		DynamicRecordSizingDisabled: true,
 	}
 	if cfg.LegacyTLS {
 		c.MinVersion = tls.VersionTLS10

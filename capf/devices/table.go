@@ -118,7 +118,7 @@ var columns = []string{
 var (
 	selectDevice = "SELECT " + strings.Join(columns, ", ") + " FROM device"
 	insertDevice = "INSERT INTO device (" + strings.Join(columns, ", ") + ") VALUES (?" + strings.Repeat(", ?", len(columns)-1) + ")" //nolint:gosec // See above.
-	updateDevice = "UPDATE device SET " + strings.Join(columns, " = ?, ") + " = ? WHERE name = ?" //nolint:gosec // See above.
+	updateDevice = "UPDATE device SET " + strings.Join(columns, " = ?, ") + " = ? WHERE name = ?"                                     //nolint:gosec // See above.
 )
 
 func values(d *capf.Device) []any {

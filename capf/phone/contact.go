@@ -68,6 +68,8 @@ func (p *Phone) tlsConfig() *tls.Config {
 		// The chain is verified below. crypto/tls cannot leave out the name only.
 		InsecureSkipVerify: true, //nolint:gosec // See VerifyConnection.
 		VerifyConnection:   p.verify,
+		// One message, one TLS record: Go would cut the first ones short.
+		DynamicRecordSizingDisabled: true,
 	}
 	if p.cfg.LegacyTLS {
 		c.MinVersion = tls.VersionTLS10

@@ -25,6 +25,9 @@ func checkLSC(next ra.Enroller, ca ra.ChainSource, forPhones func(label string) 
 			issuers = nil // The key usage can be looked at without.
 		}
 		for _, f := range chain.CheckLSC(res.Certificate, issuers, chain.LSCOptions{}) {
+			if f.Level != chain.Error {
+				continue
+			}
 			event.Emit(ctx, log, event.CertificateUnfit{
 				Code: f.Fault.String(), Error: f.Err().Error(), ReqID: res.ReqID,
 				Subject: res.Certificate.Subject.String(), Serial: fmt.Sprintf("%x", res.Certificate.SerialNumber),

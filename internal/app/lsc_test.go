@@ -69,6 +69,6 @@ func unfit(t *testing.T, usage x509.KeyUsage) *x509.Certificate {
 		t.Fatal(err)
 	}
 	certs[0].KeyUsage = usage
-	certs[0].IsCA = false
+	certs[0].ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	return certs[0]
 }

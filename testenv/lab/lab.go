@@ -78,7 +78,7 @@ func Run(ctx context.Context, c Config) (capf.Summary, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s, err := start(ctx, log)
+	s, err := start(ctx, log, options{})
 	if err != nil {
 		return capf.Summary{}, errors.Join(err, closeLogs())
 	}
@@ -87,30 +87,46 @@ func Run(ctx context.Context, c Config) (capf.Summary, error) {
 	return sum, errors.Join(err, s.stop(), closeLogs())
 }
 
+// options make a chain another than that of a good lab: a scenario puts its
+// fault into its place with them. Every field may be nil.
+type options struct {
+	certsrv  func(*testenv.Config)
+	settings func(*app.Settings)
+	parts    func(*app.Parts)
+	est      func(*capf.ESTConfig)
+	// keepFailed goes on when the registration authority cannot start: what
+	// CAPF then finds at its port takes connections and never answers.
+	keepFailed bool
+}
+
 // servers is a running chain.
 type servers struct {
 	log      *zap.Logger
+	options  options
 	certsrv  *testenv.Certsrv
 	password string
+	settings app.Settings
 	ra       *app.RA
+	failed   error // why the registration authority has not started
 	est      net.Listener
 	serving  *errgroup.Group
 }
 
 // start brings up the mock, then the registration authority in front of it.
-func start(ctx context.Context, log *zap.Logger) (*servers, error) {
+func start(ctx context.Context, log *zap.Logger, o options) (*servers, error) {
 	password, err := newPassword()
 	if err != nil {
 		return nil, err
 	}
-	s := &servers{log: log, password: password}
-	s.certsrv, err = testenv.Start(testenv.Config{
+	s := &servers{log: log, options: o, password: password}
+	c := testenv.Config{
 		Hostnames: []string{"localhost", "127.0.0.1", "::1"},
 		Domain:    labDomain,
 		Accounts:  []testenv.Account{{Domain: labDomain, Name: labUser, Password: password}},
 		Log:       log,
-	})
-	if err != nil {
+	}
+	change(o.certsrv, &c)
+	if s.certsrv, err = testenv.Start(c); err != nil {
 		return nil, fmt.Errorf("lab: start the mock certsrv: %w", err)
 	}
 	if err := s.startRA(ctx); err != nil {
@@ -120,36 +136,55 @@ func start(ctx context.Context, log *zap.Logger) (*servers, error) {
 	return s, nil
 }
 
+// change lets f change v, if there is an f.
+func change[T any](f func(*T), v *T) {
+	if f != nil {
+		f(v)
+	}
+}
+
 func (s *servers) startRA(ctx context.Context) error {
 	cert, err := s.certsrv.PKI.ServerCertificate(testenv.ServerOptions{Names: []string{"localhost", "127.0.0.1", "::1"}})
 	if err != nil {
 		return fmt.Errorf("lab: the EST server's certificate: %w", err)
 	}
-	settings := app.DefaultSettings()
-	settings.Certsrv.URL = s.certsrv.URL + "/certsrv"
-	settings.Certsrv.Username = labDomain + `\` + labUser
-	settings.Certsrv.Template = labTemplate
-	settings.Certsrv.UserAgent = labUserAgent
-	s.ra, err = app.StartRA(ctx, settings, app.Parts{
-		Password: s.password, Roots: s.anchors(), Certificate: cert, Log: s.log,
-	})
-	if err != nil {
-		return fmt.Errorf("lab: %w", err)
+	s.settings = app.DefaultSettings()
+	s.settings.Certsrv.URL = s.certsrv.URL + "/certsrv"
+	s.settings.Certsrv.Username = labDomain + `\` + labUser
+	s.settings.Certsrv.Template = labTemplate
+	s.settings.Certsrv.UserAgent = labUserAgent
+	change(s.options.settings, &s.settings)
+	parts := app.Parts{Password: s.password, Roots: s.anchors(), Certificate: cert, Log: s.log}
+	change(s.options.parts, &parts)
+	s.ra, s.failed = app.StartRA(ctx, s.settings, parts)
+	if s.failed != nil && !s.options.keepFailed {
+		return fmt.Errorf("lab: %w", s.failed)
 	}
 	s.est, err = (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
-		s.ra.Close()
+		s.closeRA()
 		return fmt.Errorf("lab: %w", err)
 	}
 	s.serving = new(errgroup.Group)
-	s.serving.Go(func() error { return s.ra.Serve(ctx, s.est) })
+	s.serving.Go(func() error {
+		if s.failed != nil {
+			return serveMute(ctx, s.est, cert)
+		}
+		return s.ra.Serve(ctx, s.est)
+	})
 	return nil
+}
+
+func (s *servers) closeRA() {
+	if s.ra != nil {
+		s.ra.Close()
+	}
 }
 
 // stop ends the servers. Their context must have ended.
 func (s *servers) stop() error {
 	err := s.serving.Wait()
-	s.ra.Close()
+	s.closeRA()
 	s.certsrv.Close()
 	return err
 }
@@ -206,10 +241,12 @@ func (s *servers) run(ctx context.Context, c Config) (capf.Summary, error) {
 func (s *servers) enroll(ctx context.Context, c Config, chainLength int) (capf.Summary, error) {
 	roots := x509.NewCertPool()
 	roots.AddCert(s.certsrv.Root)
-	client, err := capf.NewESTClient(capf.ESTConfig{
+	est := capf.ESTConfig{
 		Server: s.estURL(), Roots: roots, Logger: s.log,
 		Username: labDomain + `\` + labUser, Password: s.password,
-	})
+	}
+	change(s.options.est, &est)
+	client, err := capf.NewESTClient(est)
 	if err != nil {
 		return capf.Summary{}, fmt.Errorf("lab: %w", err)
 	}

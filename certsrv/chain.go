@@ -16,9 +16,13 @@ import (
 	"github.com/onlineca/onlineca/ra/fault"
 )
 
-// maxChain limits how many certificates are looked at: far more than a CA has
-// on its way to a root.
-const maxChain = 64
+// maxChain limits how many certificates are looked at, and maxPKCS7 how many
+// bytes: far more than a CA has on its way to a root. The PKCS#7 parser takes a
+// time that grows with the square of the depth of its input.
+const (
+	maxChain = 64
+	maxPKCS7 = 64 << 10
+)
 
 // chain is a chain and when it was fetched.
 type chain struct {
@@ -113,6 +117,9 @@ func parsePKCS7(b []byte) (certs []*x509.Certificate, err error) {
 	}()
 	if block, _ := pem.Decode(b); block != nil {
 		b = block.Bytes
+	}
+	if len(b) > maxPKCS7 {
+		return nil, fmt.Errorf("%d bytes are more than a chain has", len(b))
 	}
 	p, err := pkcs7.Parse(b)
 	if err != nil {

@@ -21,6 +21,7 @@ var (
 	failedMark      = idMark(`locReqFailed`)
 	resultMark      = idMark(`locResultLabel`)
 	chromeMark      = idMark(`locMSCertSrv`)
+	titleMark       = idMark(`locPageTitle`)
 	dispositionMark = regexp.MustCompile(`(?i)(\d+)\s*<LocID\s+ID="?locDispSpacer\b`)
 	numberMark      = regexp.MustCompile(`\d+`)
 	hresultMark     = regexp.MustCompile(`0x([0-9a-fA-F]{1,8})\b`)
@@ -217,8 +218,13 @@ func plain(s string) string {
 	return strings.Join(strings.Fields(html.UnescapeString(tagMark.ReplaceAllString(s, " "))), " ")
 }
 
-// body is the beginning of a page's text.
-func body(page string) string { return snippet([]byte(plain(page))) }
+// body is the beginning of a page's text, from its title if it has one.
+func body(page string) string {
+	if at := titleMark.FindStringIndex(page); at != nil {
+		_, page, _ = strings.Cut(page[at[1]:], ">")
+	}
+	return snippet([]byte(plain(page)))
+}
 
 // snippet is the beginning of b, fit for a message.
 func snippet(b []byte) string {

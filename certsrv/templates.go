@@ -56,9 +56,6 @@ func parseTemplates(body []byte) (templates []Template, ok bool) {
 	page := strip(body)
 	for _, m := range optionMark.FindAllStringSubmatch(page, 10_000) {
 		fields := strings.Split(html.UnescapeString(m[1]), ";")
-		if len(fields) < 2 || fields[optName] == "" {
-			continue
-		}
 		field := func(i int) string {
 			if i >= len(fields) {
 				return ""
@@ -68,6 +65,9 @@ func parseTemplates(body []byte) (templates []Template, ok bool) {
 		num := func(i int) int {
 			n, _ := strconv.ParseInt(field(i), 10, 32) // what is no number is none
 			return int(n)
+		}
+		if field(optName) == "" {
+			continue
 		}
 		templates = append(templates, Template{
 			Name: field(optName), DisplayName: field(optDisplayName), FromDirectory: field(optSubject) == "E",

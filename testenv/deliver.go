@@ -72,7 +72,7 @@ var contentFaults = []faultKind{
 		},
 	},
 	{
-		name: "html-certificate", steps: fileSteps,
+		name: "html-certificate", files: true, steps: fileSteps,
 		effect: "sends an HTML page with the content type of a certificate",
 		after: func(x *exchange, _ *armed, a *answer) {
 			a.header.Set("Content-Type", "application/pkix-cert")
@@ -80,7 +80,7 @@ var contentFaults = []faultKind{
 		},
 	},
 	{
-		name: "bad-certificate", steps: fetchOnly,
+		name: "bad-certificate", files: true, steps: fetchOnly,
 		effect: "sends random bytes where the certificate should be, in its armour",
 		certificate: func(_ *exchange, c *x509.Certificate) ([]byte, error) {
 			b := make([]byte, len(c.Raw))
@@ -89,7 +89,7 @@ var contentFaults = []faultKind{
 		},
 	},
 	{
-		name: "other-key", steps: fetchOnly,
+		name: "other-key", files: true, steps: fetchOnly,
 		effect: "sends a certificate that the CA has signed, for a key that is not the request's",
 		certificate: func(x *exchange, c *x509.Certificate) ([]byte, error) {
 			r, ok := x.s.ca.find(x.reqID)
@@ -104,7 +104,7 @@ var contentFaults = []faultKind{
 		},
 	},
 	{
-		name: "wrong-chain", steps: fileSteps[1:],
+		name: "wrong-chain", files: true, steps: fileSteps[1:],
 		effect: "sends the chain of another hierarchy, whose names are the same",
 		chain: func(x *exchange, _ []*x509.Certificate) ([]*x509.Certificate, error) {
 			other, err := NewPKI(x.s.PKI.conf)
@@ -115,14 +115,14 @@ var contentFaults = []faultKind{
 		},
 	},
 	{
-		name: "chain-without-root", steps: fileSteps[1:],
+		name: "chain-without-root", files: true, steps: fileSteps[1:],
 		effect: "leaves the root out of the chain",
 		chain: func(_ *exchange, chain []*x509.Certificate) ([]*x509.Certificate, error) {
 			return chain[:len(chain)-1], nil
 		},
 	},
 	{
-		name: "bad-chain", steps: fileSteps[1:],
+		name: "bad-chain", files: true, steps: fileSteps[1:],
 		effect: "sends bytes that are no PKCS#7",
 		after: func(_ *exchange, _ *armed, a *answer) {
 			a.body = bytes.Repeat([]byte{0x30, 0x80, 0x06, 0x09}, 256)

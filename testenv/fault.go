@@ -95,12 +95,12 @@ type faultList struct {
 	list []*armed
 }
 
-// take finds the fault for a request at step, and uses it up.
-func (l *faultList) take(step Step) *armed {
+// take finds the fault for a request, and uses it up.
+func (l *faultList) take(x *exchange) *armed {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, a := range l.list {
-		if a.step != step && (a.step != StepAny || step == StepHandshake) {
+		if a.step != x.step && (a.step != StepAny || x.step == StepHandshake) || a.kind.files && !x.isFile() {
 			continue
 		}
 		if a.left > 0 {

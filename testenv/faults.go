@@ -15,6 +15,9 @@ type faultKind struct {
 	// steps are where it can happen, the default first. StepAny among them
 	// means everywhere.
 	steps []Step
+	// files says that it happens to certificates and PKCS#7 alone, and not to
+	// the pages of the same step.
+	files bool
 	// duration and code are the defaults of the parameter that it takes.
 	duration time.Duration
 	code     HRESULT

@@ -43,8 +43,9 @@ type Request struct {
 
 // requestLog keeps what was asked; the oldest half goes when it is full.
 type requestLog struct {
-	mu   sync.Mutex
-	list []Request
+	mu    sync.Mutex
+	list  []Request
+	begun map[Step]int
 }
 
 // maxRequests bounds the memory of a mock that runs for long.
@@ -59,6 +60,23 @@ func (l *requestLog) add(r Request) {
 	l.list = append(l.list, r)
 }
 
+func (l *requestLog) begin(step Step) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.begun == nil {
+		l.begun = map[Step]int{}
+	}
+	l.begun[step]++
+}
+
+// Begun is how many requests have arrived at a step, those included that have
+// no answer yet and are not among [Certsrv.Requests].
+func (s *Certsrv) Begun(step Step) int {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	return s.log.begun[step]
+}
+
 // Requests lists what was asked so far, in the order in which it was answered.
 func (s *Certsrv) Requests() []Request {
 	s.log.mu.Lock()
@@ -66,7 +84,7 @@ func (s *Certsrv) Requests() []Request {
 	return slices.Clone(s.log.list)
 }
 
-// ResetRequests forgets what was asked so far.
+// ResetRequests forgets what was asked so far; [Certsrv.Begun] counts on.
 func (s *Certsrv) ResetRequests() {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()

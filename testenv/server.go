@@ -130,6 +130,9 @@ func (x *exchange) file() string {
 	return strings.TrimPrefix(strings.TrimPrefix(p, "/certsrv"), "/")
 }
 
+// isFile reports whether a file is asked for, and not a page.
+func (x *exchange) isFile() bool { return strings.HasPrefix(x.file(), "certnew.") }
+
 func (x *exchange) stepOf() Step {
 	switch x.file() {
 	case "certfnsh.asp":
@@ -154,7 +157,8 @@ func (x *exchange) stepOf() Step {
 // it, through the application unless it has an answer already, and onto the
 // wire and into the log.
 func (s *Certsrv) finish(w http.ResponseWriter, x *exchange, a answer) {
-	x.fault = s.faults.take(x.step)
+	s.log.begin(x.step)
+	x.fault = s.faults.take(x)
 	if x.fault != nil && x.fault.kind.before != nil {
 		if early := x.fault.kind.before(x, x.fault); early != nil {
 			a = *early

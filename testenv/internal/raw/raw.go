@@ -189,7 +189,13 @@ func (l Login) rewrite(challenge []byte, cert *x509.Certificate) []byte {
 	if l.MIC || l.BreakMIC {
 		av(0x06, []byte{2, 0, 0, 0})
 	}
+	if len(challenge) < 48 {
+		return challenge
+	}
 	n, at := int(binary.LittleEndian.Uint16(challenge[40:])), int(binary.LittleEndian.Uint32(challenge[44:]))
+	if n < 4 || at+n > len(challenge) {
+		return challenge
+	}
 	info := append(bytes.Clone(challenge[at:at+n-4]), append(extra, 0, 0, 0, 0)...)
 	out := append(bytes.Clone(challenge), info...)
 	binary.LittleEndian.PutUint16(out[40:], uint16(len(info)))

@@ -45,20 +45,34 @@ func (a *analysis) align() {
 func (a *analysis) alignClock(k *clock, all map[*clock]series) {
 	k.dated = k.dated || !undated(all[k])
 	limit := int64(math.MaxInt64)
-	guess := int64(0)
 	if k.dated {
 		limit = (15 * time.Hour).Milliseconds()
 	}
 	if zone, ok := a.o.Zones[string(k.log)]; ok {
-		k.zone, k.hasZone = zone, true
+		k.zone, k.hasZone, k.how = zone, true, "the zone was given"
 	}
+	best := a.bestMatch(k, all, 0, limit)
 	if k.hasZone && k.dated {
-		guess, limit = -k.zone.Milliseconds(), (30 * time.Minute).Milliseconds()
-		k.offset, k.placed, k.how = guess, true, "its own lines name the zone"
-		if _, ok := a.o.Zones[string(k.log)]; ok {
-			k.how = "the zone was given"
+		guess := -k.zone.Milliseconds()
+		k.offset, k.placed = guess, true
+		if k.how == "" {
+			k.how = "its own lines name the zone"
+		}
+		// A clock can be wrong by hours, but then much has to speak for it.
+		if m := a.bestMatch(k, all, guess, (30 * time.Minute).Milliseconds()); best.n < 4 || best.n <= 2*m.n {
+			best = m
 		}
 	}
+	if best.n == 0 {
+		a.unmatched(k)
+		return
+	}
+	k.offset, k.matches, k.placed, k.dated = best.offset, best.n, true, true
+	k.how = fmt.Sprintf("%s that %s has too", plural(best.n, "moment"), logName[best.log])
+}
+
+// bestMatch compares a clock with all those that are known.
+func (a *analysis) bestMatch(k *clock, all map[*clock]series, guess, limit int64) match {
 	var best match
 	for _, log := range []fault.Log{logOwn, logError, logIIS} {
 		for _, reference := range a.facts.clocks {
@@ -71,12 +85,7 @@ func (a *analysis) alignClock(k *clock, all map[*clock]series) {
 			}
 		}
 	}
-	if best.n == 0 {
-		a.unmatched(k)
-		return
-	}
-	k.offset, k.matches, k.placed, k.dated = best.offset, best.n, true, true
-	k.how = fmt.Sprintf("%s that %s has too", plural(best.n, "moment"), logName[best.log])
+	return best
 }
 
 // match is a difference between two clocks: how many moments speak for it, and
@@ -159,7 +168,9 @@ func compare(k *clock, s series, reference *clock, r series, guess, limit int64)
 		if k.log == logCAPF && reference.log == logError {
 			step = (24 * time.Hour).Milliseconds() // the same machine's clock
 		}
-		if m := vote(diffs, step, reference.log == logError && k.log == logCAPF, reference); m.better(best) {
+		m := vote(diffs, step, reference.log == logError && k.log == logCAPF, reference)
+		m.n = min(m.n, len(s[p[0]]))
+		if m.better(best) {
 			best = m
 		}
 	}

@@ -106,7 +106,7 @@ func joinSubmits(good []*enrolment, submits []*exchange) {
 	for _, e := range good {
 		f := e.first(webFetch)
 		var best *exchange
-		for lo < len(submits) && submits[lo].clock.utc(submits[lo].end.at) < e.from-10*patience {
+		for lo < len(submits) && submits[lo].clock.utc(submits[lo].end.at) < e.from-2*patience {
 			lo++
 		}
 		for _, x := range submits[lo:] {

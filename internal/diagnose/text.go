@@ -202,12 +202,13 @@ func (t *text) missing(r Report) {
 
 func (t *text) read(r Report) {
 	t.say("\n%s\n", t.in(bold, "What was read"))
+	others := 0
 	for _, f := range r.Files {
-		log := f.Log
-		if log == "" {
-			log = "no log of the chain"
+		if f.Log == "" {
+			others++
+			continue
 		}
-		t.say("  %-9s %s: %s, %s", log, f.Name, plural(f.Lines, "line"), bytesText(f.Bytes))
+		t.say("  %-9s %s: %s, %s", f.Log, f.Name, plural(f.Lines, "line"), bytesText(f.Bytes))
 		if f.Unknown > 0 {
 			t.say(", %d of them not understood", f.Unknown)
 		}
@@ -215,6 +216,9 @@ func (t *text) read(r Report) {
 			t.say(", %d too long to keep whole", f.Cut)
 		}
 		t.say("\n")
+	}
+	if others > 0 {
+		t.say("  %s without a line of any log of the chain\n", plural(others, "file"))
 	}
 	for _, c := range r.Clocks {
 		t.say("  clock of %s in %s: ", c.Log, c.Folder)

@@ -1,7 +1,6 @@
 package diagnose_test
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"math/rand/v2"
@@ -200,22 +199,24 @@ func (w *world) upstream(t time.Time, c event.Conn, step event.UpstreamStep, cur
 	w.errorLog(t, c, event.UpstreamFailed{Step: step, URL: host + "/certsrv", Curl: curl, Text: text})
 }
 
+// sorted is the text of each log.
+func (w *world) sorted() map[string][]byte {
+	slices.SortStableFunc(w.lines, func(a, b stamped) int { return a.at.Compare(b.at) })
+	logs := map[string][]byte{}
+	for _, l := range w.lines {
+		logs[l.log] = append(logs[l.log], l.text...)
+	}
+	return logs
+}
+
 // write writes the logs into a folder, without those named.
 func (w *world) write(tb testing.TB, dir string, without ...string) {
 	tb.Helper()
-	slices.SortStableFunc(w.lines, func(a, b stamped) int { return a.at.Compare(b.at) })
-	logs := map[string]*bytes.Buffer{}
-	for _, l := range w.lines {
-		if logs[l.log] == nil {
-			logs[l.log] = &bytes.Buffer{}
-		}
-		logs[l.log].Write(l.text)
-	}
-	for name, b := range logs {
+	for name, b := range w.sorted() {
 		if slices.Contains(without, name) {
 			continue
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), b.Bytes(), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
 			tb.Fatal(err)
 		}
 	}

@@ -202,23 +202,16 @@ func (p *plain) Submit(ctx context.Context, csr []byte, template string) (confor
 		return o, err
 	}
 	if o.State == conformance.Denied && o.Code == 0 {
-		later, err := p.Fetch(ctx, o.ReqID)
+		later, err := p.Fetch(ctx, o.ReqID, csr)
 		o.Code = later.Code
 		return o, err
 	}
 	if o.State != conformance.Issued {
 		return o, nil
 	}
-	got, err := p.Fetch(ctx, o.ReqID)
+	got, err := p.Fetch(ctx, o.ReqID, csr)
 	if err != nil {
 		return o, err
-	}
-	request, err := x509.ParseCertificateRequest(csr)
-	if err != nil {
-		return o, err
-	}
-	if !p.anyKey && !bytes.Equal(request.RawSubjectPublicKeyInfo, got.Certificate.RawSubjectPublicKeyInfo) {
-		return o, errors.New("the certificate is for another key")
 	}
 	return got, nil
 }
@@ -259,16 +252,14 @@ func code(page string) uint32 {
 	return uint32(n)
 }
 
-func (p *plain) Fetch(ctx context.Context, id int) (conformance.Outcome, error) {
+func (p *plain) Fetch(ctx context.Context, id int, csr []byte) (conformance.Outcome, error) {
 	body, err := p.do(ctx, http.MethodGet, fmt.Sprintf("certnew.cer?ReqID=%d&Enc=b64", id), "")
 	if err != nil {
 		return conformance.Outcome{}, err
 	}
 	o := conformance.Outcome{ReqID: id}
 	if block, _ := pem.Decode([]byte(body)); block != nil {
-		o.State = conformance.Issued
-		o.Certificate, err = x509.ParseCertificate(block.Bytes)
-		return o, err
+		return p.checked(o, block.Bytes, csr)
 	}
 	switch m := state.FindStringSubmatch(body); {
 	case m != nil && m[1] == "5":
@@ -282,4 +273,21 @@ func (p *plain) Fetch(ctx context.Context, id int) (conformance.Outcome, error) 
 		return o, nil
 	}
 	return o, errors.New("certnew.cer: no certificate and no disposition")
+}
+
+// checked reads a certificate, which must be for the request's key.
+func (p *plain) checked(o conformance.Outcome, der, csr []byte) (conformance.Outcome, error) {
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return o, err
+	}
+	request, err := x509.ParseCertificateRequest(csr)
+	if err != nil {
+		return o, err
+	}
+	if !p.anyKey && !bytes.Equal(request.RawSubjectPublicKeyInfo, cert.RawSubjectPublicKeyInfo) {
+		return o, errors.New("the certificate is for another key")
+	}
+	o.State, o.Certificate = conformance.Issued, cert
+	return o, nil
 }

@@ -67,8 +67,8 @@ type Client interface {
 	// at once, fetches it. It must never send a request twice, unless it knows
 	// that the first was not taken.
 	Submit(ctx context.Context, csr []byte, template string) (Outcome, error)
-	// Fetch asks what has become of a request.
-	Fetch(ctx context.Context, id int) (Outcome, error)
+	// Fetch asks what has become of request id, which was csr (PKCS#10, DER).
+	Fetch(ctx context.Context, id int, csr []byte) (Outcome, error)
 	// Close gives back what the client holds.
 	Close() error
 }

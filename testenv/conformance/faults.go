@@ -74,7 +74,7 @@ func fetchFails(f testenv.Fault) func(*bench) error {
 			return fmt.Errorf("Login: %w", err)
 		}
 		b.ca.Inject(f, testenv.On(testenv.StepFetch), testenv.Times(testenv.Forever))
-		_, o, err := b.submit("CiscoRA")
+		r, o, err := b.submit("CiscoRA")
 		if err == nil {
 			return fmt.Errorf("Submit: no error, state %q", o.State)
 		}
@@ -86,7 +86,7 @@ func fetchFails(f testenv.Fault) func(*bench) error {
 		}
 		b.ca.ClearFaults()
 		b.ca.Restart(0)
-		if o, err = b.Fetch(b.ctx, 1); err != nil || o.State != Issued {
+		if o, err = b.Fetch(b.ctx, 1, r.der); err != nil || o.State != Issued {
 			return fmt.Errorf("fetched when all is well again: state %q, error %v", o.State, err)
 		}
 		return nil

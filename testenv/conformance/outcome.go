@@ -42,7 +42,7 @@ func fetchAgain(b *bench) error {
 	if err != nil {
 		return err
 	}
-	again, err := b.Fetch(b.ctx, o.ReqID)
+	again, err := b.Fetch(b.ctx, o.ReqID, r.der)
 	if err != nil {
 		return fmt.Errorf("Fetch: %w", err)
 	}
@@ -64,7 +64,7 @@ func (b *bench) pending() (request, int, error) {
 	if o.State != Pending || o.ReqID != 83 {
 		return r, 0, fmt.Errorf("state %q, request %d; want pending, 83", o.State, o.ReqID)
 	}
-	if o, err = b.Fetch(b.ctx, 83); err != nil {
+	if o, err = b.Fetch(b.ctx, 83, r.der); err != nil {
 		return r, 0, fmt.Errorf("Fetch: %w", err)
 	}
 	if o.State != Pending {
@@ -81,7 +81,7 @@ func approved(b *bench) error {
 	if err := b.ca.Approve(id); err != nil {
 		return err
 	}
-	o, err := b.Fetch(b.ctx, id)
+	o, err := b.Fetch(b.ctx, id, r.der)
 	if err != nil {
 		return fmt.Errorf("Fetch: %w", err)
 	}
@@ -89,14 +89,14 @@ func approved(b *bench) error {
 }
 
 func deniedByAdmin(b *bench) error {
-	_, id, err := b.pending()
+	r, id, err := b.pending()
 	if err != nil {
 		return err
 	}
 	if err := b.ca.Deny(id); err != nil {
 		return err
 	}
-	o, err := b.Fetch(b.ctx, id)
+	o, err := b.Fetch(b.ctx, id, r.der)
 	if err != nil {
 		return fmt.Errorf("Fetch: %w", err)
 	}
@@ -159,7 +159,11 @@ func revoked(b *bench) error {
 }
 
 func noSuchRequest(b *bench) error {
-	o, err := b.Fetch(b.ctx, 4711)
+	r, err := newRequest("SEP001122334455")
+	if err != nil {
+		return err
+	}
+	o, err := b.Fetch(b.ctx, 4711, r.der)
 	if err == nil && o.State != Denied {
 		return fmt.Errorf("state %q", o.State)
 	}

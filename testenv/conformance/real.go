@@ -97,7 +97,7 @@ func CheckReal(ctx context.Context, c Client, target Target) error {
 	if err := o.Certificate.CheckSignatureFrom(chain[0]); err != nil {
 		return fmt.Errorf("the certificate is not signed by the chain's first: %w", err)
 	}
-	if again, err := c.Fetch(ctx, o.ReqID); err != nil || again.Certificate == nil || !again.Certificate.Equal(o.Certificate) {
+	if again, err := c.Fetch(ctx, o.ReqID, r.der); err != nil || again.Certificate == nil || !again.Certificate.Equal(o.Certificate) {
 		return fmt.Errorf("fetched again: state %q, error %v", again.State, err)
 	}
 	o, err = c.Submit(ctx, r.der, "onlineca-no-such-template")

@@ -201,6 +201,30 @@ func TestPending(t *testing.T) {
 	}
 }
 
+// A device without a certificate or an account enrols with a one-time password.
+func TestOneTimePassword(t *testing.T) {
+	c := startRoad(t, "est: {auth: {tokens: tokens.json}}\n")
+	config := filepath.Join(c.dir, "onlineca.yaml")
+	r := onlineca(t, "token", "create", "--config", config, "--device", "SEP00112233AAAA", "--ttl", "1h")
+	r.want(t, 0)
+	token := strings.TrimSpace(r.stdout)
+	write(t, filepath.Join(c.dir, "token"), token)
+	csrs, out := t.TempDir(), t.TempDir()
+	makeCSR(t, csrs, "SEP00112233AAAA")
+	enroll := func(user, out string) result {
+		return onlineca(t, "enroll", "--server", c.est, "--ca", c.estCA, "--user", user,
+			"--password-file", filepath.Join(c.dir, "token"), "--out", out, csrs)
+	}
+	enroll("SEP00112233BBBB", t.TempDir()).want(t, 1, "1 failed")
+	enroll("SEP00112233AAAA", out).want(t, 0, "1 issued")
+	onlineca(t, "token", "list", "--config", config).want(t, 0, "SEP00112233AAAA")
+	if strings.Contains(read(t, filepath.Join(c.dir, "tokens.json")), token) {
+		t.Error("the password itself is stored")
+	}
+	onlineca(t, "token", "revoke", "--config", config, "--device", "SEP00112233AAAA").want(t, 0, "1 taken back")
+	enroll("SEP00112233AAAA", t.TempDir()).want(t, 1, "1 failed")
+}
+
 func onlyThese(t *testing.T, dir string, names ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)

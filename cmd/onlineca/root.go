@@ -34,6 +34,7 @@ func newRootCmd() *cobra.Command {
 		newCertsrvCmd(),
 		newCheckCmd(),
 		newHealthcheckCmd(),
+		newTokenCmd(),
 		newVersionCmd(),
 	)
 	wrapArgs(root)

@@ -2,6 +2,9 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -17,14 +20,16 @@ func newServeCmd() *cobra.Command {
 any other EST client, in front of AD CS Web Enrollment (/certsrv).
 
 At the start it logs in to certsrv and fetches the CA's chain; if either fails
-it says why and ends. Ctrl-C or SIGTERM ends it after the requests under way.`,
+it says why and ends. Ctrl-C or SIGTERM ends it after the requests under way;
+SIGHUP reads the settings, certificates and user lists again.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := app.ReadSettings(config)
-			if err != nil {
-				return err
-			}
-			return app.Serve(cmd.Context(), s, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			reload := make(chan os.Signal, 1)
+			signal.Notify(reload, syscall.SIGHUP)
+			defer signal.Stop(reload)
+			return app.Serve(cmd.Context(), app.ServeOptions{
+				Config: config, Out: cmd.OutOrStdout(), Stderr: cmd.ErrOrStderr(), Reload: reload,
+			})
 		},
 	}
 	configFlag(cmd, &config)

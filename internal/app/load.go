@@ -50,6 +50,10 @@ func (s *Settings) load() (parts, error) {
 			_, err := ra.LoadUserList(l.Auth.Users)
 			note(err)
 		}
+		if l.Auth.Tokens != "" {
+			_, err := ra.OpenTokenFile(l.Auth.Tokens)
+			note(err)
+		}
 		if l.Auth.Anonymous {
 			p.warn("%s.auth.anonymous: everybody who reaches the port can have a certificate", labelKey(label))
 		}

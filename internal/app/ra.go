@@ -108,6 +108,19 @@ func (r *RA) Serve(ctx context.Context, l net.Listener) error {
 	return g.Wait()
 }
 
+// Reload has new requests served by other settings: server certificate, users,
+// labels, policies. What concerns certsrv and listening stays as it was at the
+// start. When the settings are refused, everything stays.
+func (r *RA) Reload(s Settings, p Parts) error {
+	cfg, err := s.serverConfig(p, r.certsrv)
+	if err != nil {
+		return err
+	}
+	cfg.Chain = r.chain
+	cfg.Enroller = stack(s, r.certsrv, r.chain, p.Log)
+	return r.server.Reload(cfg)
+}
+
 // Close ends the sessions with certsrv.
 func (r *RA) Close() { r.certsrv.Close() }
 
@@ -171,74 +184,4 @@ func (s *Settings) serverConfig(p Parts, upstream ra.Authenticator) (estserver.C
 func (s *Settings) patience() time.Duration {
 	t := s.Certsrv.Timeouts
 	return 2*t.Login + t.Page + t.Submit + t.Fetch + 30*time.Second
-}
-
-// label wires one way in.
-func (l *LabelSettings) label(clientCAs []*x509.Certificate, upstream ra.Authenticator) (estserver.Label, error) {
-	auth, err := l.auth(clientCAs, upstream)
-	if err != nil {
-		return estserver.Label{}, err
-	}
-	policy, err := l.Policy.policy()
-	if err != nil {
-		return estserver.Label{}, err
-	}
-	attrs, err := estserver.ParseCSRAttrs(l.CSRAttrs)
-	if err != nil {
-		return estserver.Label{}, err
-	}
-	return estserver.Label{
-		Template: l.Template, Auth: auth, Policy: policy, CSRAttrs: attrs,
-		PoP:          pops[l.ProofOfPossession],
-		Reenroll:     estserver.Reenroll{WithoutCertificate: l.ReenrollWithoutCertificate},
-		ServerKeygen: l.ServerKeygen,
-	}, nil
-}
-
-var pops = map[string]estserver.PoP{
-	"off": estserver.PoPOff, "optional": estserver.PoPOptional, "required": estserver.PoPRequired,
-}
-
-// auth wires the ways to authenticate. What stands between a client and the
-// domain's own login: a memory of what was good, then a limit to guessing.
-func (l *LabelSettings) auth(clientCAs []*x509.Certificate, upstream ra.Authenticator) (estserver.Auth, error) {
-	a := &l.Auth
-	auth := estserver.Auth{RequireAll: a.Require == "all", Anonymous: a.Anonymous}
-	switch {
-	case a.Users != "":
-		users, err := ra.LoadUserList(a.Users)
-		if err != nil {
-			return auth, err
-		}
-		auth.Basic = ra.NewAttempts(users, ra.AttemptsConfig{PerAccount: 10})
-	case a.Certsrv:
-		auth.Basic = ra.NewAttempts(upstream, ra.AttemptsConfig{})
-		auth.BasicMethod = "certsrv"
-		if a.Remember > 0 {
-			auth.Basic = ra.NewRemember(auth.Basic, ra.RememberConfig{For: a.Remember})
-		}
-	}
-	if len(clientCAs) > 0 || a.OwnChain {
-		subject, err := pattern(a.Subject)
-		if err != nil {
-			return auth, err
-		}
-		auth.Certificates = &estserver.CertificateAuth{CAs: clientCAs, OwnChain: a.OwnChain, Subject: subject, Grace: a.Grace}
-	}
-	return auth, nil
-}
-
-func (p *PolicySettings) policy() (ra.Policy, error) {
-	subject, err := pattern(p.Subject)
-	if err != nil {
-		return ra.Policy{}, err
-	}
-	names, err := pattern(p.SANNames)
-	if err != nil {
-		return ra.Policy{}, err
-	}
-	return ra.Policy{
-		Keys: p.Keys, Hashes: p.Hashes, Subject: subject,
-		SANTypes: p.SANTypes, SANNames: names, SubjectNamesClient: p.SubjectNamesClient,
-	}, nil
 }

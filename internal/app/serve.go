@@ -9,26 +9,35 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"time"
+
+	"go.uber.org/zap"
 )
 
-// Serve runs the registration authority of the settings until ctx ends. What a
-// person should know goes to out, the logs to where the settings say (standard
-// error if nowhere).
-func Serve(ctx context.Context, s Settings, out, stderr io.Writer) (err error) {
-	files, err := s.load()
+// ServeOptions is what `onlineca serve` was told.
+type ServeOptions struct {
+	// Config is the settings file.
+	Config string
+	// Out gets what a person should know, Stderr warnings, and the logs where
+	// the settings name no directory.
+	Out, Stderr io.Writer
+	// Reload, when it delivers, has the settings file read again. May be nil.
+	Reload <-chan os.Signal
+}
+
+// Serve runs the registration authority of a settings file until ctx ends.
+func Serve(ctx context.Context, o ServeOptions) error {
+	s, err := ReadSettings(o.Config)
 	if err != nil {
 		return err
 	}
-	for _, w := range files.warnings {
-		fmt.Fprintf(stderr, "onlineca: warning: %s\n", w)
-	}
-	cert, own, err := serverCertificate(s, time.Now())
+	p, own, err := o.parts(s)
 	if err != nil {
 		return err
 	}
-	log, closeLogs, err := serverLogs(s.Logs, stderr)
-	if err != nil {
+	var closeLogs func()
+	if p.Log, closeLogs, err = serverLogs(s.Logs, o.Stderr); err != nil {
 		return err
 	}
 	defer closeLogs()
@@ -38,10 +47,7 @@ func Serve(ctx context.Context, s Settings, out, stderr io.Writer) (err error) {
 		return fmt.Errorf("listen: %w", err)
 	}
 	defer l.Close()
-	r, err := StartRA(ctx, s, Parts{
-		Password: files.password, Roots: files.roots, EPA: files.epa,
-		ClientCAs: files.clientCAs, Certificate: cert, Log: log,
-	})
+	r, err := StartRA(ctx, s, p)
 	if err != nil {
 		return err
 	}
@@ -50,13 +56,65 @@ func Serve(ctx context.Context, s Settings, out, stderr io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "certsrv   %s as %s, template %s\n", s.Certsrv.URL, s.Certsrv.Username, s.Certsrv.Template)
-	fmt.Fprintf(out, "CA        %s\n", chain[0].Subject)
-	fmt.Fprintf(out, "EST       https://%s/.well-known/est/\n", l.Addr())
+	fmt.Fprintf(o.Out, "certsrv   %s as %s, template %s\n", s.Certsrv.URL, s.Certsrv.Username, s.Certsrv.Template)
+	fmt.Fprintf(o.Out, "CA        %s\n", chain[0].Subject)
+	fmt.Fprintf(o.Out, "EST       https://%s/.well-known/est/\n", l.Addr())
 	if own != "" {
-		fmt.Fprintf(out, "          clients trust it by %s\n", own)
+		fmt.Fprintf(o.Out, "          clients trust it by %s\n", own)
 	}
+	go o.reload(ctx, r, p.Log)
 	return r.Serve(ctx, l)
+}
+
+// parts reads the files of the settings, and warns of what is unwise in them.
+// own is the server's certificate, if it is of our making.
+func (o *ServeOptions) parts(s Settings) (p Parts, own string, err error) {
+	files, err := s.load()
+	if err != nil {
+		return Parts{}, "", err
+	}
+	for _, w := range files.warnings {
+		fmt.Fprintf(o.Stderr, "onlineca: warning: %s\n", w)
+	}
+	cert, own, err := serverCertificate(s, time.Now())
+	if err != nil {
+		return Parts{}, "", err
+	}
+	return Parts{
+		Password: files.password, Roots: files.roots, EPA: files.epa,
+		ClientCAs: files.clientCAs, Certificate: cert,
+	}, own, nil
+}
+
+// reload reads the settings again whenever it is told to, until ctx ends. What
+// is wrong with them is said, and changes nothing.
+func (o *ServeOptions) reload(ctx context.Context, r *RA, log *zap.Logger) {
+	again := func() error {
+		s, err := ReadSettings(o.Config)
+		if err != nil {
+			return err
+		}
+		p, _, err := o.parts(s)
+		if err != nil {
+			return err
+		}
+		p.Log = log
+		return r.Reload(s, p)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-o.Reload:
+		}
+		if err := again(); err != nil {
+			fmt.Fprintf(o.Stderr, "onlineca: warning: settings not reloaded, the old ones stay: %v\n", err)
+			log.Warn("settings not reloaded", zap.Error(err))
+			continue
+		}
+		fmt.Fprintf(o.Out, "settings  %s reloaded; certsrv and listen take a restart\n", o.Config)
+		log.Info("settings reloaded", zap.String("file", o.Config))
+	}
 }
 
 // Healthcheck asks the EST server of the settings for its CA certificates, as a

@@ -146,6 +146,11 @@ type LabelSettings struct {
 	// ReenrollWithoutCertificate lets clients renew that do not present the
 	// certificate to be renewed.
 	ReenrollWithoutCertificate bool `yaml:"reenroll_without_certificate,omitempty"`
+	// ReenrollFewerNames lets a renewal leave out alternative names, for CAs
+	// that add some of their own.
+	ReenrollFewerNames bool `yaml:"reenroll_fewer_names,omitempty"`
+	// Rate bounds how often one client may enrol. Without it there is no bound.
+	Rate RateSettings `yaml:"rate,omitempty"`
 	// ServerKeygen switches /serverkeygen on.
 	ServerKeygen bool `yaml:"serverkeygen,omitempty"`
 }
@@ -157,6 +162,9 @@ type AuthSettings struct {
 	Certsrv bool `yaml:"certsrv,omitempty"`
 	// Users is a file of user:bcrypt-hash lines, as `htpasswd -B` writes them.
 	Users string `yaml:"users,omitempty"`
+	// Tokens is a file of one-time passwords, which `onlineca token create`
+	// makes; the user name is the device's.
+	Tokens string `yaml:"tokens,omitempty"`
 	// ClientCA names PEM files with the CAs of TLS client certificates, and
 	// OwnChain trusts those of the certificates issued here.
 	ClientCA []string `yaml:"client_ca,omitempty"`
@@ -173,6 +181,12 @@ type AuthSettings struct {
 	Remember time.Duration `yaml:"remember,omitempty"`
 	// Anonymous lets everybody in who reaches the port. For labs.
 	Anonymous bool `yaml:"anonymous,omitempty"`
+}
+
+// RateSettings is an allowance: one request for each Every, Burst at once.
+type RateSettings struct {
+	Every time.Duration `yaml:"every,omitempty"`
+	Burst int           `yaml:"burst,omitempty"`
 }
 
 // PolicySettings says which requests are passed on. See ra.Policy for the
@@ -272,7 +286,7 @@ func (l *LabelSettings) defaults(template string) {
 	orString(&l.ProofOfPossession, "off")
 	orString(&l.Auth.Require, "any")
 	orDuration(&l.Auth.Remember, 5*time.Minute)
-	if a := &l.Auth; !a.Certsrv && a.Users == "" && len(a.ClientCA) == 0 && !a.OwnChain && !a.Anonymous {
+	if a := &l.Auth; !a.Certsrv && a.Users == "" && a.Tokens == "" && len(a.ClientCA) == 0 && !a.OwnChain && !a.Anonymous {
 		a.Certsrv = true
 	}
 }
@@ -301,6 +315,7 @@ func (s *Settings) resolve(dir string) {
 	underAll(dir, s.Certsrv.TLS.CA)
 	for _, l := range s.EST.all() {
 		l.Auth.Users = under(dir, l.Auth.Users)
+		l.Auth.Tokens = under(dir, l.Auth.Tokens)
 		underAll(dir, l.Auth.ClientCA)
 	}
 }

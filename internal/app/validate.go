@@ -112,7 +112,10 @@ func (l *LabelSettings) validate(v *mistakes, key string) {
 	if a.Certsrv && a.Users != "" {
 		v.add(key+".auth", "certsrv and users both read HTTP Basic credentials: choose one")
 	}
-	if a.Anonymous && (a.Certsrv || a.Users != "" || len(a.ClientCA) > 0 || a.OwnChain) {
+	if l.Rate.Every < 0 || l.Rate.Burst < 0 {
+		v.add(key+".rate", "every %v and burst %d: neither may be negative", l.Rate.Every, l.Rate.Burst)
+	}
+	if a.Anonymous && (a.Certsrv || a.Users != "" || a.Tokens != "" || len(a.ClientCA) > 0 || a.OwnChain) {
 		v.add(key+".auth", "anonymous lets everybody in; leave the other ways out")
 	}
 	if a.Grace < 0 {

@@ -1,0 +1,91 @@
+package app
+
+import (
+	"crypto/x509"
+
+	"github.com/onlineca/onlineca/estserver"
+	"github.com/onlineca/onlineca/ra"
+)
+
+// label wires one way in.
+func (l *LabelSettings) label(clientCAs []*x509.Certificate, upstream ra.Authenticator) (estserver.Label, error) {
+	auth, err := l.auth(clientCAs, upstream)
+	if err != nil {
+		return estserver.Label{}, err
+	}
+	policy, err := l.Policy.policy()
+	if err != nil {
+		return estserver.Label{}, err
+	}
+	attrs, err := estserver.ParseCSRAttrs(l.CSRAttrs)
+	if err != nil {
+		return estserver.Label{}, err
+	}
+	label := estserver.Label{
+		Template: l.Template, Auth: auth, Policy: policy, CSRAttrs: attrs,
+		PoP:          pops[l.ProofOfPossession],
+		Reenroll:     estserver.Reenroll{WithoutCertificate: l.ReenrollWithoutCertificate, FewerNames: l.ReenrollFewerNames},
+		ServerKeygen: l.ServerKeygen,
+	}
+	if l.Rate.Every > 0 || l.Rate.Burst > 0 {
+		label.Rate = &ra.Rate{Every: l.Rate.Every, Burst: l.Rate.Burst}
+	}
+	return label, nil
+}
+
+var pops = map[string]estserver.PoP{
+	"off": estserver.PoPOff, "optional": estserver.PoPOptional, "required": estserver.PoPRequired,
+}
+
+// auth wires the ways to authenticate. What stands between a client and the
+// domain's own login: a memory of what was good, then a limit to guessing.
+func (l *LabelSettings) auth(clientCAs []*x509.Certificate, upstream ra.Authenticator) (estserver.Auth, error) {
+	a := &l.Auth
+	auth := estserver.Auth{RequireAll: a.Require == "all", Anonymous: a.Anonymous}
+	switch {
+	case a.Users != "":
+		users, err := ra.LoadUserList(a.Users)
+		if err != nil {
+			return auth, err
+		}
+		// A bcrypt hash takes a processor a good while, and an account's attempts
+		// are looked at one after the other.
+		auth.Basic = ra.NewRemember(ra.NewAttempts(users, ra.AttemptsConfig{PerAccount: 10}), ra.RememberConfig{})
+	case a.Certsrv:
+		auth.Basic = ra.NewAttempts(upstream, ra.AttemptsConfig{})
+		auth.BasicMethod = "certsrv"
+		if a.Remember > 0 {
+			auth.Basic = ra.NewRemember(auth.Basic, ra.RememberConfig{For: a.Remember})
+		}
+	}
+	if a.Tokens != "" {
+		tokens, err := ra.OpenTokenFile(a.Tokens)
+		if err != nil {
+			return auth, err
+		}
+		auth.Tokens = tokens
+	}
+	if len(clientCAs) > 0 || a.OwnChain {
+		subject, err := pattern(a.Subject)
+		if err != nil {
+			return auth, err
+		}
+		auth.Certificates = &estserver.CertificateAuth{CAs: clientCAs, OwnChain: a.OwnChain, Subject: subject, Grace: a.Grace}
+	}
+	return auth, nil
+}
+
+func (p *PolicySettings) policy() (ra.Policy, error) {
+	subject, err := pattern(p.Subject)
+	if err != nil {
+		return ra.Policy{}, err
+	}
+	names, err := pattern(p.SANNames)
+	if err != nil {
+		return ra.Policy{}, err
+	}
+	return ra.Policy{
+		Keys: p.Keys, Hashes: p.Hashes, Subject: subject,
+		SANTypes: p.SANTypes, SANNames: names, SubjectNamesClient: p.SubjectNamesClient,
+	}, nil
+}

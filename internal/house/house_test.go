@@ -46,10 +46,11 @@ var allowed = map[string][]string{
 	"certsrv/winauth": nil,
 	"estserver":       {"ra", "ra/fault", "ra/event"},
 
-	"ra":       {"ra/fault", "ra/event"},
-	"ra/fault": nil,
-	"ra/event": {"ra/fault"},
-	"ra/store": {"ra", "ra/fault", "ra/event"},
+	"ra":                 {"ra/fault", "ra/event"},
+	"ra/fault":           nil,
+	"ra/event":           {"ra/fault"},
+	"ra/store":           {"ra", "ra/fault", "ra/event"},
+	"ra/store/storetest": {"ra", "ra/fault", "ra/event", "ra/store"},
 
 	"internal/logfmt/cucm":   {"ra/event"},
 	"internal/logfmt/nginx":  {"ra/event"},

@@ -349,7 +349,7 @@ func TestChain(t *testing.T) {
 			t.Errorf("%v: %v", f, err)
 		}
 	}
-	s.Inject(testenv.HTMLCertificate, testenv.On(testenv.StepChain))
+	s.Inject(testenv.UnknownPage, testenv.On(testenv.StepChain))
 	if _, err := c.CACerts(t.Context()); !errors.Is(err, fault.PageUnreadable) {
 		t.Errorf("another page: %v", err)
 	}

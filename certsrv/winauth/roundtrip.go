@@ -198,8 +198,13 @@ type lent struct {
 func (l *lent) Read(b []byte) (int, error) {
 	n, err := l.ReadCloser.Read(b)
 	l.n.Add(int64(n))
+	if errors.Is(err, io.EOF) && l.ctx.Err() != nil {
+		// The server may have ended its answer because the connection was
+		// being closed: not a whole one then.
+		err = l.ctx.Err()
+	}
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		l.whole.Store(true)
 	case err != nil:
 		err = &PhaseError{

@@ -213,6 +213,9 @@ func (p *Pool) exchange(req *http.Request, s *session) (answer, error) {
 	}
 	defer resp.Body.Close()
 	n, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxLegBody+1))
+	if err == nil {
+		err = ctx.Err()
+	}
 	if err == nil && n > maxLegBody {
 		err = fmt.Errorf("it is larger than %d bytes", maxLegBody)
 	}

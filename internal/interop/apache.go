@@ -222,7 +222,7 @@ func (a *ApacheServer) run(tb testing.TB, dir string, port int) {
 	go func() { ended <- cmd.Wait() }()
 	tb.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		<-ended
+		_ = <-ended // killed, it says
 	})
 	giveUp := time.After(20 * time.Second)
 	tick := time.NewTicker(20 * time.Millisecond)

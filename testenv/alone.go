@@ -28,7 +28,7 @@ func ServeAlone(ctx context.Context, a Alone) error {
 	s, err := startWith(a)
 	if err != nil {
 		if a.Control != nil {
-			a.Control.Close()
+			_ = a.Control.Close()
 		}
 		return err
 	}
@@ -38,7 +38,7 @@ func ServeAlone(ctx context.Context, a Alone) error {
 	defer wg.Wait()
 	if a.Control != nil {
 		server := &http.Server{Handler: s.ControlHandler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute}
-		defer server.Close()
+		defer func() { _ = server.Close() }()
 		wg.Go(func() { failed <- server.Serve(a.Control) })
 	}
 	if a.Ready != nil {

@@ -77,7 +77,7 @@ func (j judged) logins(t *testing.T) {
 // connections is about who is on which connection.
 func (j judged) connections(t *testing.T) {
 	c := dialRaw(t, j.url, j.roots)
-	if a := c.send(http.MethodGet, "/certsrv/", "", ""); a.StatusCode != 401 || len(a.Body) == 0 || len(a.Header.Values("WWW-Authenticate")) != 2 {
+	if a := c.send(http.MethodGet, "/certsrv/", "", ""); a.StatusCode != http.StatusUnauthorized || len(a.Body) == 0 || len(a.Header.Values("WWW-Authenticate")) != 2 {
 		t.Errorf("anonymous: %d, %d bytes, %q", a.StatusCode, len(a.Body), a.Header.Values("WWW-Authenticate"))
 	}
 	negotiate := negotiateMessage(t)
@@ -87,16 +87,16 @@ func (j judged) connections(t *testing.T) {
 		t.Fatalf("challenge: %q", first.Header.Values("WWW-Authenticate"))
 	}
 	answer := raw.Header("NTLM", answerTo(t, good, negotiate, challenge))
-	if a := dialRaw(t, j.url, j.roots).send(http.MethodGet, "/certsrv/", answer, ""); a.StatusCode == 200 {
+	if a := dialRaw(t, j.url, j.roots).send(http.MethodGet, "/certsrv/", answer, ""); a.StatusCode == http.StatusOK {
 		t.Errorf("the answer on another connection: %d", a.StatusCode)
 	}
-	if a := c.send(http.MethodGet, "/certsrv/", answer, ""); a.StatusCode != 200 {
+	if a := c.send(http.MethodGet, "/certsrv/", answer, ""); a.StatusCode != http.StatusOK {
 		t.Errorf("the answer on its own connection: %d", a.StatusCode)
 	}
-	if a := c.send(http.MethodGet, "/certsrv/certcarc.asp", "", ""); a.StatusCode != 200 {
+	if a := c.send(http.MethodGet, "/certsrv/certcarc.asp", "", ""); a.StatusCode != http.StatusOK {
 		t.Errorf("the next request: %d", a.StatusCode)
 	}
-	if a := dialRaw(t, j.url, j.roots).send(http.MethodGet, "/certsrv/", "", ""); a.StatusCode != 401 {
+	if a := dialRaw(t, j.url, j.roots).send(http.MethodGet, "/certsrv/", "", ""); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("another connection: %d", a.StatusCode)
 	}
 }
@@ -104,7 +104,7 @@ func (j judged) connections(t *testing.T) {
 // enrols submits a request and fetches the certificate.
 func (j judged) enrols(t *testing.T) {
 	c := dialRaw(t, j.url, j.roots)
-	if a := c.login(good); a.StatusCode != 200 {
+	if a := c.login(good); a.StatusCode != http.StatusOK {
 		t.Fatalf("login: %d", a.StatusCode)
 	}
 	csr, key := newCSR(t, "SEP001122334455")

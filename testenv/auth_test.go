@@ -74,7 +74,7 @@ func TestBindingHash(t *testing.T) {
 		s := testenv.New(t, testenv.Config{PKI: pki, Certificate: &cert, EPA: testenv.EPARequire})
 		l := good
 		l.Binding = raw.Right
-		if a := dialRaw(t, s.URL, s.Pool()).login(l); a.StatusCode != 200 || !last(s).Bound {
+		if a := dialRaw(t, s.URL, s.Pool()).login(l); a.StatusCode != http.StatusOK || !last(s).Bound {
 			t.Errorf("%v: status %d", h, a.StatusCode)
 		}
 	}
@@ -96,7 +96,7 @@ func TestMIC(t *testing.T) {
 	lax := testenv.New(t, testenv.Config{})
 	l := good
 	l.BreakMIC = true
-	if a := dialRaw(t, lax.URL, lax.Pool()).login(l); a.StatusCode != 401 {
+	if a := dialRaw(t, lax.URL, lax.Pool()).login(l); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("a wrong MIC passes where none is required: status %d", a.StatusCode)
 	}
 }
@@ -165,7 +165,7 @@ func TestPairOf401(t *testing.T) {
 		{kernel, "Microsoft-HTTPAPI/2.0", "text/html; charset=us-ascii", "", 341},
 	} {
 		h := tc.a.Header
-		if tc.a.StatusCode != 401 || h.Get("Server") != tc.server || h.Get("Content-Type") != tc.contentType ||
+		if tc.a.StatusCode != http.StatusUnauthorized || h.Get("Server") != tc.server || h.Get("Content-Type") != tc.contentType ||
 			h.Get("X-Powered-By") != tc.xpower || len(tc.a.Body) != tc.length || tc.a.ContentLength != int64(tc.length) {
 			t.Errorf("%d %v, %d bytes", tc.a.StatusCode, h, len(tc.a.Body))
 		}
@@ -180,22 +180,22 @@ func TestPairOf401(t *testing.T) {
 func TestIdentityOfConnection(t *testing.T) {
 	s := testenv.New(t, testenv.Config{})
 	c := dialRaw(t, s.URL, s.Pool())
-	if a := c.login(good); a.StatusCode != 200 || a.Header.Get("Persistent-Auth") != "true" {
+	if a := c.login(good); a.StatusCode != http.StatusOK || a.Header.Get("Persistent-Auth") != "true" {
 		t.Fatalf("login: %d %v", a.StatusCode, a.Header)
 	}
-	if a := c.send(http.MethodGet, "/certsrv/", "", ""); a.StatusCode != 200 || a.Header.Get("Persistent-Auth") != "" {
+	if a := c.send(http.MethodGet, "/certsrv/", "", ""); a.StatusCode != http.StatusOK || a.Header.Get("Persistent-Auth") != "" {
 		t.Errorf("second request: %d %v", a.StatusCode, a.Header)
 	}
 	if r := last(s); r.User != testenv.DefaultUser || r.Login {
 		t.Errorf("second request is logged as %+v", r)
 	}
-	if a := dialRaw(t, s.URL, s.Pool()).send(http.MethodGet, "/certsrv/", "", ""); a.StatusCode != 401 {
+	if a := dialRaw(t, s.URL, s.Pool()).send(http.MethodGet, "/certsrv/", "", ""); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("another connection: %d", a.StatusCode)
 	}
 	// A new type 1 drops the identity.
 	negotiate := raw.Header("NTLM", negotiateMessage(t))
 	c.send(http.MethodGet, "/certsrv/", negotiate, "")
-	if a := c.send(http.MethodGet, "/certsrv/", "", ""); a.StatusCode != 401 {
+	if a := c.send(http.MethodGet, "/certsrv/", "", ""); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("after a new type 1: %d", a.StatusCode)
 	}
 	if s.Handshakes() != 1 || s.FailedLogons() != 0 {
@@ -210,13 +210,13 @@ func TestSplitAndReplayedHandshake(t *testing.T) {
 	a := first.send(http.MethodGet, "/certsrv/", "NTLM "+base64.StdEncoding.EncodeToString(negotiate), "")
 	challenge, _ := raw.Token(a, "NTLM")
 	answer := raw.Header("NTLM", answerTo(t, good, negotiate, challenge))
-	if a := second.send(http.MethodGet, "/certsrv/", answer, ""); a.StatusCode != 401 || last(s).Win32 != 2148074248 {
+	if a := second.send(http.MethodGet, "/certsrv/", answer, ""); a.StatusCode != http.StatusUnauthorized || last(s).Win32 != 2148074248 {
 		t.Errorf("answer on another connection: %d, logged %d", a.StatusCode, last(s).Win32)
 	}
-	if a := first.send(http.MethodGet, "/certsrv/", answer, ""); a.StatusCode != 200 {
+	if a := first.send(http.MethodGet, "/certsrv/", answer, ""); a.StatusCode != http.StatusOK {
 		t.Fatalf("answer on its own connection: %d", a.StatusCode)
 	}
-	if a := first.send(http.MethodGet, "/certsrv/", answer, ""); a.StatusCode != 401 {
+	if a := first.send(http.MethodGet, "/certsrv/", answer, ""); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("the same answer again: %d", a.StatusCode)
 	}
 	// An answer to another connection's challenge, where a challenge waits, is a
@@ -235,11 +235,11 @@ func TestLockout(t *testing.T) {
 	for range 2 {
 		dialRaw(t, s.URL, s.Pool()).login(bad)
 	}
-	if a := dialRaw(t, s.URL, s.Pool()).login(good); a.StatusCode != 401 || last(s).Win32 != 1909 {
+	if a := dialRaw(t, s.URL, s.Pool()).login(good); a.StatusCode != http.StatusUnauthorized || last(s).Win32 != 1909 {
 		t.Errorf("a locked account: %d, logged %d", a.StatusCode, last(s).Win32)
 	}
 	s.Unlock()
-	if a := dialRaw(t, s.URL, s.Pool()).login(good); a.StatusCode != 200 {
+	if a := dialRaw(t, s.URL, s.Pool()).login(good); a.StatusCode != http.StatusOK {
 		t.Errorf("an unlocked account: %d", a.StatusCode)
 	}
 }
@@ -264,7 +264,7 @@ func TestClockSkew(t *testing.T) {
 
 func TestAnonymousAllowed(t *testing.T) {
 	s := testenv.New(t, testenv.Config{AnonymousAllowed: true})
-	if a := dialRaw(t, s.URL, s.Pool()).send(http.MethodGet, "/certsrv/", "", ""); a.StatusCode != 200 {
+	if a := dialRaw(t, s.URL, s.Pool()).send(http.MethodGet, "/certsrv/", "", ""); a.StatusCode != http.StatusOK {
 		t.Errorf("status %d", a.StatusCode)
 	}
 }
@@ -272,10 +272,10 @@ func TestAnonymousAllowed(t *testing.T) {
 func TestAuthPersistSingleRequest(t *testing.T) {
 	s := testenv.New(t, testenv.Config{AuthPersistSingleRequest: true})
 	c := dialRaw(t, s.URL, s.Pool())
-	if a := c.login(good); a.StatusCode != 200 {
+	if a := c.login(good); a.StatusCode != http.StatusOK {
 		t.Fatalf("login: %d", a.StatusCode)
 	}
-	if a := c.send(http.MethodGet, "/certsrv/", "", ""); a.StatusCode != 401 {
+	if a := c.send(http.MethodGet, "/certsrv/", "", ""); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("second request: %d", a.StatusCode)
 	}
 }
@@ -285,10 +285,10 @@ func TestAuthPersistSingleRequest(t *testing.T) {
 func TestBodyOfLoginLeg(t *testing.T) {
 	s := testenv.New(t, testenv.Config{})
 	c := dialRaw(t, s.URL, s.Pool())
-	if a := c.send(http.MethodPost, "/certsrv/certfnsh.asp", "", strings.Repeat("x", 100_000)); a.StatusCode != 401 {
+	if a := c.send(http.MethodPost, "/certsrv/certfnsh.asp", "", strings.Repeat("x", 100_000)); a.StatusCode != http.StatusUnauthorized {
 		t.Fatalf("status %d", a.StatusCode)
 	}
-	if a := c.login(good); a.StatusCode != 200 {
+	if a := c.login(good); a.StatusCode != http.StatusOK {
 		t.Errorf("login after it: %d", a.StatusCode)
 	}
 	if s.Submissions() != 0 {
@@ -301,7 +301,7 @@ func TestIISLogOfLogin(t *testing.T) {
 	c := dialRaw(t, s.URL, s.Pool())
 	c.Path = "/certsrv"
 	c.send(http.MethodGet, "/certsrv", "", "")
-	if a := c.login(good); a.StatusCode != 301 || !strings.HasSuffix(a.Header.Get("Location"), "/certsrv/") {
+	if a := c.login(good); a.StatusCode != http.StatusMovedPermanently || !strings.HasSuffix(a.Header.Get("Location"), "/certsrv/") {
 		t.Fatalf("%d, Location %q", a.StatusCode, a.Header.Get("Location"))
 	}
 	bad := good
@@ -332,7 +332,7 @@ func TestHTTP2IsReset(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "HTTP_1_1_REQUIRED") {
 		t.Errorf("over HTTP/2: %v", err)
 	}
-	if resp, err := s.Client().Get(s.URL + "/certsrv/"); err != nil || resp.StatusCode != 401 {
+	if resp, err := s.Client().Get(s.URL + "/certsrv/"); err != nil || resp.StatusCode != http.StatusUnauthorized {
 		t.Errorf("over HTTP/1.1: %v, %v", resp, err)
 	} else {
 		resp.Body.Close()
@@ -347,7 +347,7 @@ func TestBasic(t *testing.T) {
 		if a := c.send(http.MethodGet, "/certsrv/", "Basic "+token, ""); a.StatusCode != status {
 			t.Errorf("%s: %d, want %d", password, a.StatusCode, status)
 		}
-		if a := c.send(http.MethodGet, "/certsrv/", "", ""); a.StatusCode != 401 {
+		if a := c.send(http.MethodGet, "/certsrv/", "", ""); a.StatusCode != http.StatusUnauthorized {
 			t.Errorf("Basic stays on the connection: %d", a.StatusCode)
 		}
 	}
@@ -362,7 +362,7 @@ func TestPostWithoutLength(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != 411 || resp.Header.Get("Server") != "Microsoft-HTTPAPI/2.0" {
+	if resp.StatusCode != http.StatusLengthRequired || resp.Header.Get("Server") != "Microsoft-HTTPAPI/2.0" {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)
 	}
 }
@@ -373,10 +373,10 @@ func TestSecondTry(t *testing.T) {
 	c := dialRaw(t, s.URL, s.Pool())
 	bad := good
 	bad.Password = "wrong"
-	if a := c.login(bad); a.StatusCode != 401 || len(a.Header.Values("WWW-Authenticate")) != 2 {
+	if a := c.login(bad); a.StatusCode != http.StatusUnauthorized || len(a.Header.Values("WWW-Authenticate")) != 2 {
 		t.Errorf("wrong password: %d %q", a.StatusCode, a.Header.Values("WWW-Authenticate"))
 	}
-	if a := c.login(good); a.StatusCode != 200 {
+	if a := c.login(good); a.StatusCode != http.StatusOK {
 		t.Errorf("right password: %d", a.StatusCode)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"math/big"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -141,7 +142,7 @@ func TestRefusals(t *testing.T) {
 	if a := v.submit("", ""); !strings.Contains(a.Body, "ID=locReqFailed>") {
 		t.Errorf("no request at all:\n%s", a.Body)
 	}
-	if a := v.submit(strings.Repeat("A", 300_000), ""); a.StatusCode != 500 {
+	if a := v.submit(strings.Repeat("A", 300_000), ""); a.StatusCode != http.StatusInternalServerError {
 		t.Errorf("a body beyond ASP's limit: %d", a.StatusCode)
 	}
 }

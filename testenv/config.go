@@ -18,7 +18,7 @@ import (
 // The account that a mock has when its Config names none.
 const (
 	DefaultUser     = `LAB\ciscora`
-	DefaultPassword = "Phones-need-certs-1"
+	DefaultPassword = "Phones-need-certs-1" //nolint:gosec // of a mock
 )
 
 // Account is somebody who may log in.

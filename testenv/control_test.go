@@ -106,7 +106,7 @@ func TestControlIsNotForWebPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if resp.StatusCode != 415 || len(v.s.Waiting()) != 0 {
+	if resp.StatusCode != http.StatusUnsupportedMediaType || len(v.s.Waiting()) != 0 {
 		t.Errorf("status %d, waiting %q", resp.StatusCode, v.s.Waiting())
 	}
 }
@@ -124,7 +124,7 @@ func TestServeAlone(t *testing.T) {
 		})
 	}()
 	s := <-ready
-	if resp, err := s.Client().Get(s.URL + "/certsrv/"); err != nil || resp.StatusCode != 503 {
+	if resp, err := s.Client().Get(s.URL + "/certsrv/"); err != nil || resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("with a fault: %v, %v", resp, err)
 	}
 	base := "http://" + l.Addr().String()

@@ -52,7 +52,7 @@ func garbage(w http.ResponseWriter, x *exchange, _ *armed, _ answer) {
 		return
 	}
 	_, _ = c.Write([]byte("\x15\x03\x01 this is not HTTP\r\n\r\n"))
-	c.Close()
+	_ = c.Close()
 }
 
 var fileSteps = []Step{StepFetch, StepChain}

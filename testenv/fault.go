@@ -241,7 +241,7 @@ func (s *Certsrv) Waiting() []string {
 		if a.left == Forever {
 			times = "forever"
 		}
-		out = append(out, a.Fault.String()+"@"+string(a.step)+"*"+times)
+		out = append(out, a.String()+"@"+string(a.step)+"*"+times)
 	}
 	return out
 }

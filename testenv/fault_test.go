@@ -52,7 +52,7 @@ var effects = map[string]func(*testing.T, visitor, raw.Reply, error){
 	"slow":        issues(1),
 	"slow-answer": issues(1),
 	"session-lost": func(t *testing.T, v visitor, a raw.Reply, err error) {
-		if err != nil || a.StatusCode != 401 || last(v.s).User != "" {
+		if err != nil || a.StatusCode != http.StatusUnauthorized || last(v.s).User != "" {
 			t.Errorf("%d, %v", a.StatusCode, err)
 		}
 	},
@@ -68,7 +68,7 @@ var effects = map[string]func(*testing.T, visitor, raw.Reply, error){
 	"elsewhere":  status(302),
 	"empty":      body(""),
 	"unknown-page": func(t *testing.T, _ visitor, a raw.Reply, _ error) {
-		if a.StatusCode != 200 || strings.Contains(a.Body, "ID=loc") {
+		if a.StatusCode != http.StatusOK || strings.Contains(a.Body, "ID=loc") {
 			t.Errorf("%d:\n%s", a.StatusCode, a.Body)
 		}
 	},
@@ -181,7 +181,7 @@ func body(want string) func(*testing.T, visitor, raw.Reply, error) {
 
 func page(want string, issued int) func(*testing.T, visitor, raw.Reply, error) {
 	return func(t *testing.T, v visitor, a raw.Reply, err error) {
-		if err != nil || a.StatusCode != 200 || !strings.Contains(a.Body, want) {
+		if err != nil || a.StatusCode != http.StatusOK || !strings.Contains(a.Body, want) {
 			t.Errorf("%v: no %q in\n%s", err, want, a.Body)
 		}
 		issues(issued)(t, v, a, nil)
@@ -223,7 +223,7 @@ func TestEveryFault(t *testing.T) {
 			}
 			v.s.Restart(0) // ends what hangs, so that it is in the list
 			again, err := v.ask(testenv.StepLogin, csr)
-			if err != nil || again.StatusCode != 301 {
+			if err != nil || again.StatusCode != http.StatusMovedPermanently {
 				t.Errorf("the next request: %v, %d", err, again.StatusCode)
 			}
 			if !faultLogged(v.s, doc.Name) {
@@ -261,21 +261,21 @@ func (v visitor) limited(fault string) visitor {
 func TestHandshakeFaults(t *testing.T) {
 	s := testenv.New(t, testenv.Config{})
 	s.Inject(testenv.LostChallenge)
-	if a := dialRaw(t, s.URL, s.Pool()).login(good); a.StatusCode != 401 || last(s).Win32 != 2148074248 {
+	if a := dialRaw(t, s.URL, s.Pool()).login(good); a.StatusCode != http.StatusUnauthorized || last(s).Win32 != 2148074248 {
 		t.Errorf("lost challenge: %d, logged %d", a.StatusCode, last(s).Win32)
 	}
 	s.Inject(testenv.BadChallenge)
 	c := dialRaw(t, s.URL, s.Pool())
 	a := c.send(http.MethodGet, "/certsrv", "NTLM TlRMTVNTUAABAAAABoIIAAAAAAAAAAAAAAAAAAAAAAA=", "")
-	if token, ok := raw.Token(a, "NTLM"); a.StatusCode != 401 || !ok || len(token) > 20 {
+	if token, ok := raw.Token(a, "NTLM"); a.StatusCode != http.StatusUnauthorized || !ok || len(token) > 20 {
 		t.Errorf("bad challenge: %d %x", a.StatusCode, token)
 	}
 	s.Inject(testenv.Status503, testenv.On(testenv.StepHandshake))
-	if a := dialRaw(t, s.URL, s.Pool()).send(http.MethodGet, "/certsrv", "", ""); a.StatusCode != 503 {
+	if a := dialRaw(t, s.URL, s.Pool()).send(http.MethodGet, "/certsrv", "", ""); a.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("503 in the handshake: %d", a.StatusCode)
 	}
 	s.Inject(testenv.Hang, testenv.On(testenv.StepAny))
-	if a := dialRaw(t, s.URL, s.Pool()).send(http.MethodGet, "/certsrv", "", ""); a.StatusCode != 401 {
+	if a := dialRaw(t, s.URL, s.Pool()).send(http.MethodGet, "/certsrv", "", ""); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("a fault at any step happens to a leg of the login: %d", a.StatusCode)
 	}
 }
@@ -295,12 +295,12 @@ func TestFaultsAreUsedUp(t *testing.T) {
 		}
 	}
 	for range 3 {
-		if a := v.get("/certsrv/certrqxt.asp"); a.StatusCode != 404 {
+		if a := v.get("/certsrv/certrqxt.asp"); a.StatusCode != http.StatusNotFound {
 			t.Errorf("page: %d", a.StatusCode)
 		}
 	}
 	v.s.ClearFaults()
-	if a := v.get("/certsrv/certrqxt.asp"); a.StatusCode != 200 {
+	if a := v.get("/certsrv/certrqxt.asp"); a.StatusCode != http.StatusOK {
 		t.Errorf("page after ClearFaults: %d", a.StatusCode)
 	}
 }

@@ -68,7 +68,6 @@ var (
 	anyStep     = []Step{StepAny, StepHandshake}
 	submitOnly  = []Step{StepSubmit}
 	fetchOnly   = []Step{StepFetch}
-	chainOnly   = []Step{StepChain}
 	answersOnly = []Step{StepAny}
 )
 

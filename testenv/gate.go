@@ -36,7 +36,7 @@ func (g *gate) Accept() (net.Conn, error) {
 		if conn := g.admit(c); conn != nil {
 			return conn, nil
 		}
-		c.Close()
+		_ = c.Close()
 	}
 }
 
@@ -89,5 +89,5 @@ func abort(c net.Conn) {
 	if t, ok := c.(*net.TCPConn); ok {
 		_ = t.SetLinger(0)
 	}
-	c.Close()
+	_ = c.Close()
 }

@@ -15,7 +15,7 @@ import (
 func (s *Certsrv) refuseHTTP2(_ *http.Server, c *tls.Conn, _ http.Handler) {
 	s.running.Add(1)
 	defer s.running.Done()
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	preface := make([]byte, len(http2.ClientPreface))
 	if _, err := io.ReadFull(c, preface); err != nil || string(preface) != http2.ClientPreface {

@@ -132,7 +132,7 @@ func TestOutcomes(t *testing.T) {
 			a := v.submit(csr, "CertificateTemplate:"+tc.template+"\r\n")
 			want := append([]string{"<P ID=locPageTitle> <B> " + title[i] + " </B>"}, marks[tc.kind]...)
 			for _, m := range append(want, marks["every"]...) {
-				if a.StatusCode != 200 || !strings.Contains(a.Body, m) {
+				if a.StatusCode != http.StatusOK || !strings.Contains(a.Body, m) {
 					t.Errorf("%s, %s: %d, no %q:\n%s", language, tc.kind, a.StatusCode, m, a.Body)
 				}
 			}
@@ -345,7 +345,7 @@ func TestTemplateList(t *testing.T) {
 	csr, _ := newCSR(t, "PC-1")
 	issued(t, v.submit(csr, "CertificateTemplate:Machine")) // hidden, not refused
 
-	denied := visit(t, testenv.Config{Templates: []testenv.Template{{Name: "CiscoRA", Enrol: []string{`LAB\other`}}}})
+	denied := visit(t, testenv.Config{Templates: []testenv.Template{{Name: "CiscoRA", Enrol: []string{`LAB\else`}}}})
 	if names, _ := options(denied); len(names) != 0 {
 		t.Errorf("an account without permission is offered %q", names)
 	}
@@ -388,7 +388,7 @@ func TestWayOfABrowser(t *testing.T) {
 			t.Errorf("%s: cookie %q", path, a.Header.Get("Set-Cookie"))
 		}
 	}
-	if a := v.get("/certsrv/nosuch.asp"); a.StatusCode != 404 {
+	if a := v.get("/certsrv/nosuch.asp"); a.StatusCode != http.StatusNotFound {
 		t.Errorf("no such page: %d", a.StatusCode)
 	}
 }

@@ -235,7 +235,7 @@ func (s *Certsrv) send(w http.ResponseWriter, x *exchange, a answer) {
 // abort breaks the connection without an answer.
 func (x *exchange) abort(w http.ResponseWriter) {
 	if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
-		c.Close()
+		_ = c.Close()
 		return
 	}
 	panic(http.ErrAbortHandler)

@@ -87,7 +87,7 @@ func Start(c Config) (*Certsrv, error) {
 	}
 	s := newCertsrv(c)
 	if err := s.serve(); err != nil {
-		c.Listener.Close()
+		_ = c.Listener.Close()
 		return nil, err
 	}
 	return s, nil

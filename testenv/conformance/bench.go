@@ -44,7 +44,7 @@ func with(name string, conf testenv.Config, change func(*Target), try func(b *be
 		b.Client = newClient(b.target)
 		defer func() {
 			if closeErr := b.Close(); err == nil && closeErr != nil {
-				err = fmt.Errorf("Close: %w", closeErr)
+				err = fmt.Errorf("calling Close: %w", closeErr)
 			}
 		}()
 		if err := try(b); err != nil {
@@ -95,7 +95,7 @@ func (b *bench) enrol() error {
 	}
 	o, err := b.Submit(b.ctx, r.der, b.target.Template)
 	if err != nil {
-		return fmt.Errorf("Submit: %w", err)
+		return fmt.Errorf("calling Submit: %w", err)
 	}
 	if err := r.has(o); err != nil {
 		return err
@@ -116,7 +116,7 @@ func (b *bench) submit(template string) (request, Outcome, error) {
 	}
 	o, err := b.Submit(b.ctx, r.der, template)
 	if err != nil {
-		return r, o, fmt.Errorf("Submit: %w", err)
+		return r, o, fmt.Errorf("calling Submit: %w", err)
 	}
 	return r, o, nil
 }
@@ -124,7 +124,7 @@ func (b *bench) submit(template string) (request, Outcome, error) {
 // mustFail turns an error that must be into none.
 func mustFail(what string, err error) error {
 	if err == nil {
-		return errors.New(what + ": no error")
+		return errors.New("no error from " + what)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/onlineca/onlineca/testenv"
@@ -76,7 +77,7 @@ func wrongPassword(b *bench) error {
 			return err
 		}
 		if _, _, err := b.submit("CiscoRA"); err == nil {
-			return errors.New("Submit: no error")
+			return errors.New("no error from Submit")
 		}
 	}
 	if n := b.ca.FailedLogons(); n == 0 || n > 2 {
@@ -86,7 +87,7 @@ func wrongPassword(b *bench) error {
 		return fmt.Errorf("%d requests got through", b.ca.Submissions())
 	}
 	for _, r := range b.ca.Requests() {
-		if r.Method == "POST" && r.BodyLength > 0 && strings.HasSuffix(r.Path, "certfnsh.asp") {
+		if r.Method == http.MethodPost && r.BodyLength > 0 && strings.HasSuffix(r.Path, "certfnsh.asp") {
 			return fmt.Errorf("the request was sent to a server that has not let the client in")
 		}
 	}

@@ -44,7 +44,7 @@ func fetchAgain(b *bench) error {
 	}
 	again, err := b.Fetch(b.ctx, o.ReqID, r.der)
 	if err != nil {
-		return fmt.Errorf("Fetch: %w", err)
+		return fmt.Errorf("calling Fetch: %w", err)
 	}
 	if err := r.has(again); err != nil {
 		return err
@@ -65,7 +65,7 @@ func (b *bench) pending() (request, int, error) {
 		return r, 0, fmt.Errorf("state %q, request %d; want pending, 83", o.State, o.ReqID)
 	}
 	if o, err = b.Fetch(b.ctx, 83, r.der); err != nil {
-		return r, 0, fmt.Errorf("Fetch: %w", err)
+		return r, 0, fmt.Errorf("calling Fetch: %w", err)
 	}
 	if o.State != Pending {
 		return r, 0, fmt.Errorf("fetched, its state is %q; want pending", o.State)
@@ -83,7 +83,7 @@ func approved(b *bench) error {
 	}
 	o, err := b.Fetch(b.ctx, id, r.der)
 	if err != nil {
-		return fmt.Errorf("Fetch: %w", err)
+		return fmt.Errorf("calling Fetch: %w", err)
 	}
 	return r.has(o)
 }
@@ -98,7 +98,7 @@ func deniedByAdmin(b *bench) error {
 	}
 	o, err := b.Fetch(b.ctx, id, r.der)
 	if err != nil {
-		return fmt.Errorf("Fetch: %w", err)
+		return fmt.Errorf("calling Fetch: %w", err)
 	}
 	return is(o, Denied, id, 0x80094014)
 }
@@ -173,7 +173,7 @@ func noSuchRequest(b *bench) error {
 func templates(b *bench) error {
 	got, err := b.Templates(b.ctx)
 	if err != nil {
-		return fmt.Errorf("Templates: %w", err)
+		return fmt.Errorf("calling Templates: %w", err)
 	}
 	if want := []string{"CiscoRA", "CiscoRAManual", "WebServer", "User"}; !slices.Equal(got, want) {
 		return fmt.Errorf("templates %q, want %q", got, want)
@@ -207,7 +207,7 @@ func caCases() []Case {
 func chain(b *bench) error {
 	got, err := b.Chain(b.ctx)
 	if err != nil {
-		return fmt.Errorf("Chain: %w", err)
+		return fmt.Errorf("calling Chain: %w", err)
 	}
 	if len(got) != 2 || !got[0].Equal(b.ca.PKI.Current()) || !got[1].Equal(b.ca.Root) {
 		var names []string

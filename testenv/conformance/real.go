@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -37,13 +38,13 @@ func RealTarget() (t Target, ok bool, err error) {
 	if t.User == "" || t.Template == "" {
 		return t, true, fmt.Errorf("%s is set: set %s and %s too", EnvURL, EnvUser, EnvTemplate)
 	}
-	password, err := os.ReadFile(os.Getenv(EnvPasswordFile))
+	password, err := os.ReadFile(os.Getenv(EnvPasswordFile)) //nolint:gosec // whoever runs the test says which file
 	if err != nil {
 		return t, true, fmt.Errorf("%s: %w", EnvPasswordFile, err)
 	}
 	t.Password, _, _ = strings.Cut(string(password), "\n")
 	t.Password = strings.TrimSuffix(t.Password, "\r")
-	ca, err := os.ReadFile(os.Getenv(EnvCA))
+	ca, err := os.ReadFile(os.Getenv(EnvCA)) //nolint:gosec // as above
 	if err != nil {
 		return t, true, fmt.Errorf("%s: %w", EnvCA, err)
 	}
@@ -73,15 +74,21 @@ func runReal(t *testing.T, newClient func(Target) Client) {
 func CheckReal(ctx context.Context, c Client, target Target) error {
 	defer c.Close() //nolint:errcheck // what it did is what counts
 	if err := c.Login(ctx); err != nil {
-		return fmt.Errorf("Login: %w", err)
+		return fmt.Errorf("calling Login: %w", err)
 	}
 	names, err := c.Templates(ctx)
-	if err != nil || !slices.Contains(names, target.Template) {
-		return fmt.Errorf("templates %q without %q, error %v", names, target.Template, err)
+	if err != nil {
+		return fmt.Errorf("calling Templates: %w", err)
+	}
+	if !slices.Contains(names, target.Template) {
+		return fmt.Errorf("templates %q, without %q", names, target.Template)
 	}
 	chain, err := c.Chain(ctx)
-	if err != nil || len(chain) == 0 {
-		return fmt.Errorf("chain of %d certificates, error %v", len(chain), err)
+	if err != nil {
+		return fmt.Errorf("calling Chain: %w", err)
+	}
+	if len(chain) == 0 {
+		return errors.New("the chain has no certificate")
 	}
 	r, err := newRequest("onlineca-conformance")
 	if err != nil {
@@ -89,7 +96,7 @@ func CheckReal(ctx context.Context, c Client, target Target) error {
 	}
 	o, err := c.Submit(ctx, r.der, target.Template)
 	if err != nil {
-		return fmt.Errorf("Submit: %w", err)
+		return fmt.Errorf("calling Submit: %w", err)
 	}
 	if err := r.has(o); err != nil {
 		return err
@@ -97,12 +104,16 @@ func CheckReal(ctx context.Context, c Client, target Target) error {
 	if err := o.Certificate.CheckSignatureFrom(chain[0]); err != nil {
 		return fmt.Errorf("the certificate is not signed by the chain's first: %w", err)
 	}
-	if again, err := c.Fetch(ctx, o.ReqID, r.der); err != nil || again.Certificate == nil || !again.Certificate.Equal(o.Certificate) {
-		return fmt.Errorf("fetched again: state %q, error %v", again.State, err)
+	again, err := c.Fetch(ctx, o.ReqID, r.der)
+	if err != nil {
+		return fmt.Errorf("calling Fetch: %w", err)
+	}
+	if again.Certificate == nil || !again.Certificate.Equal(o.Certificate) {
+		return fmt.Errorf("fetched again, in state %q, it is another certificate", again.State)
 	}
 	o, err = c.Submit(ctx, r.der, "onlineca-no-such-template")
-	if err != nil || o.State != Denied || o.Code != 0x80094800 {
-		return fmt.Errorf("a template that there is not: state %q, code %#x, error %v", o.State, o.Code, err)
+	if err != nil {
+		return fmt.Errorf("calling Submit with a template that there is not: %w", err)
 	}
-	return nil
+	return is(o, Denied, o.ReqID, 0x80094800)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 )
@@ -150,7 +151,7 @@ func TestVerify(t *testing.T) {
 			return message(flags|flagKeyExchange|flagSign, nil, answerTo(p, "Password", now, p.info), utf16le("LAB"), utf16le("user"), nil, make([]byte, 15))
 		}, ErrToken},
 		"MIC flagged and not there": {flags, func(p *Pending) []byte {
-			av := append(p.info[:len(p.info):len(p.info)], pair{avFlags, []byte{2, 0, 0, 0}})
+			av := slices.Concat(p.info, pairs{{avFlags, []byte{2, 0, 0, 0}}})
 			return message(flags, nil, answerTo(p, "Password", now, av), utf16le("LAB"), utf16le("user"), nil, nil)
 		}, ErrToken},
 		"odd UTF-16": {flags, func(p *Pending) []byte {

@@ -1,5 +1,6 @@
 package page
 
+//nolint:misspell // it is French
 var french = prose{
 	Product:      "Services de certificats Microsoft Active Directory",
 	ProductShort: "Services de certificats Active Directory",

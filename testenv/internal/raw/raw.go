@@ -95,7 +95,7 @@ func (c *Conn) Send(method, path, authorization, body string) (Reply, error) {
 	if _, err := io.WriteString(c, b.String()); err != nil {
 		return Reply{}, err
 	}
-	resp, err := http.ReadResponse(c.R, &http.Request{Method: method})
+	resp, err := http.ReadResponse(c.R, &http.Request{Method: method}) //nolint:bodyclose // see below
 	if err != nil {
 		return Reply{}, err
 	}

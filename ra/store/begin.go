@@ -1,0 +1,219 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/onlineca/onlineca/ra"
+)
+
+// Claim is a process that wants to work on a request.
+type Claim struct {
+	// Owner names the process; no two may have the same name.
+	Owner string
+	// Lease is how long the claim holds unless it is extended. A process that
+	// dies holds it that long. The clocks of processes that share a database
+	// must not be apart by more than that.
+	Lease time.Duration
+	// Authority is the certificate authority that will be asked.
+	Authority string
+	// Keep is how long after it was issued a certificate answers the same
+	// request.
+	Keep time.Duration
+}
+
+// Begin writes down that request r is about to be submitted, and returns mine
+// if it is the caller who shall submit it. Otherwise the record says what is
+// known of the request already. However many processes call Begin for the same
+// request at once, one of them gets mine.
+func (s *Store) Begin(ctx context.Context, r ra.Request, c Claim, now time.Time) (rec Record, mine bool, err error) {
+	fresh, err := newRecord(r, c.Authority)
+	if err != nil {
+		return Record{}, false, s.fault("read the request for", err)
+	}
+	for {
+		again := false
+		err = s.transact(ctx, "write to", func(tx *sql.Tx) error {
+			rec, mine, again, err = s.begin(ctx, tx, fresh, c, now)
+			return err
+		})
+		if err != nil || !again {
+			return rec, mine, err
+		}
+	}
+}
+
+// begin is Begin within its transaction. It is to be called again if another
+// process inserted the same request at the same moment.
+func (s *Store) begin(ctx context.Context, tx *sql.Tx, fresh Record, c Claim, now time.Time) (rec Record, mine, again bool, err error) {
+	rec, err = s.current(ctx, tx, fresh.Key)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+	case err != nil:
+		return Record{}, false, false, err
+	case rec.State == Submitting && !rec.LeaseUntil.After(now):
+		// Its process died between writing this and learning the outcome.
+		rec.State, rec.Updated, rec.Next, rec.Tries = Unknown, now, now, 0
+		rec.LeaseOwner, rec.LeaseUntil = "", time.Time{}
+		return rec, false, false, s.update(ctx, tx, rec)
+	case rec.State.open(), rec.State == Issued && now.Before(rec.Updated.Add(c.Keep)) && now.Before(rec.NotAfter):
+		return rec, false, false, nil
+	case rec.State == Failed:
+		// It never reached the authority: the same record takes the next try.
+		fresh.ID, fresh.Created, fresh.Attempts = rec.ID, rec.Created, rec.Attempts
+	default:
+		rec.Current = false
+		if err := s.update(ctx, tx, rec); err != nil {
+			return Record{}, false, false, err
+		}
+	}
+	return s.start(ctx, tx, fresh, c, now)
+}
+
+// start writes a record in state Submitting, leased to c.
+func (s *Store) start(ctx context.Context, tx *sql.Tx, rec Record, c Claim, now time.Time) (_ Record, mine, again bool, err error) {
+	row := tx.QueryRowContext(ctx, s.bind("SELECT COALESCE(MAX(req_id), 0) FROM requests WHERE authority = ?"), rec.Authority)
+	if err := row.Scan(&rec.AfterReqID); err != nil {
+		return Record{}, false, false, err
+	}
+	rec.Attempts++
+	rec.Submitted, rec.Updated = now, now
+	rec.LeaseOwner, rec.LeaseUntil = c.Owner, now.Add(c.Lease)
+	if rec.ID != "" {
+		return rec, true, false, s.update(ctx, tx, rec)
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return Record{}, false, false, err
+	}
+	rec.ID, rec.Created = id.String(), now
+	done, err := tx.ExecContext(ctx, s.bind(insertRecord), rec.values()...)
+	if err != nil {
+		return Record{}, false, false, err
+	}
+	n, err := done.RowsAffected()
+	return rec, n == 1, n == 0, err
+}
+
+// current reads the current record of a key, and with PostgreSQL locks it; an
+// SQLite transaction has the whole database.
+func (s *Store) current(ctx context.Context, tx *sql.Tx, key string) (Record, error) {
+	query := selectRecord + "WHERE request_key = ? AND is_current = 1"
+	if s.postgres {
+		query += " FOR UPDATE"
+	}
+	return scan(tx.QueryRowContext(ctx, s.bind(query), key))
+}
+
+// update writes all of a record.
+func (s *Store) update(ctx context.Context, tx *sql.Tx, r Record) error {
+	_, err := tx.ExecContext(ctx, s.bind(updateRecord+"WHERE id = ?"), append(r.values()[1:], r.ID)...)
+	return err
+}
+
+// Save writes what became of a request that owner has claimed, and gives the
+// claim up. A certificate is saved even by an owner who has lost the claim,
+// unless there is one already; anything else is not, and saved is false.
+func (s *Store) Save(ctx context.Context, r Record, owner string) (saved bool, err error) {
+	r.LeaseOwner, r.LeaseUntil = "", time.Time{}
+	err = s.transact(ctx, "write to", func(tx *sql.Tx) error {
+		where := "WHERE id = ? AND (lease_owner = ? OR (state <> 'issued' AND ? = 'issued'))"
+		done, err := tx.ExecContext(ctx, s.bind(updateRecord+where), append(r.values()[1:], r.ID, owner, string(r.State))...)
+		if err != nil {
+			return err
+		}
+		n, err := done.RowsAffected()
+		saved = n == 1
+		return err
+	})
+	return saved, err
+}
+
+// Extend prolongs a claim. held is false if it has been lost.
+func (s *Store) Extend(ctx context.Context, id, owner string, until time.Time) (held bool, err error) {
+	done, err := s.db.ExecContext(ctx, s.bind("UPDATE requests SET lease_until = ? WHERE id = ? AND lease_owner = ?"), stamp(until), id, owner)
+	if err != nil {
+		return false, s.fault("write to", err)
+	}
+	n, err := done.RowsAffected()
+	return n == 1, err
+}
+
+// Claim claims a request that is open and that nobody has claimed, so that one
+// process at a time asks after it. mine is false if somebody was faster or the
+// request is settled; the record says so in either case.
+func (s *Store) Claim(ctx context.Context, id string, c Claim, now time.Time) (rec Record, mine bool, err error) {
+	err = s.transact(ctx, "write to", func(tx *sql.Tx) error {
+		query := selectRecord + "WHERE id = ?"
+		if s.postgres {
+			query += " FOR UPDATE"
+		}
+		rec, err = scan(tx.QueryRowContext(ctx, s.bind(query), id))
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil // forgotten meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		if !rec.State.open() || rec.LeaseUntil.After(now) {
+			return nil
+		}
+		if rec.State == Submitting {
+			rec.State, rec.Updated, rec.Tries = Unknown, now, 0
+		}
+		mine = true
+		rec.LeaseOwner, rec.LeaseUntil = c.Owner, now.Add(c.Lease)
+		return s.update(ctx, tx, rec)
+	})
+	return rec, mine && err == nil, err
+}
+
+// Due lists the requests that have to be asked after now: pending and unknown
+// ones whose time has come, and those whose process died while submitting.
+func (s *Store) Due(ctx context.Context, authority string, now time.Time, limit int) ([]string, error) {
+	rows, err := s.db.QueryContext(ctx, s.bind(`SELECT id FROM requests
+		WHERE state IN ('submitting', 'unknown', 'pending') AND next_at <= ? AND lease_until <= ? AND authority = ?
+		ORDER BY next_at LIMIT ?`), stamp(now), stamp(now), authority, limit)
+	if err != nil {
+		return nil, s.fault("read", err)
+	}
+	defer func() { _ = rows.Close() }() // what fails shows in rows.Err
+	var ids []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, s.fault("read", err)
+		}
+		ids = append(ids, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, s.fault("read", err)
+	}
+	return ids, nil
+}
+
+// Numbers returns the request numbers of an authority from one number on that
+// records have already.
+func (s *Store) Numbers(ctx context.Context, authority string, from int) (map[int]bool, error) {
+	rows, err := s.db.QueryContext(ctx, s.bind("SELECT req_id FROM requests WHERE authority = ? AND req_id >= ? AND req_id > 0"), authority, from)
+	if err != nil {
+		return nil, s.fault("read", err)
+	}
+	defer func() { _ = rows.Close() }() // what fails shows in rows.Err
+	known := map[int]bool{}
+	for rows.Next() {
+		var n int
+		if err := rows.Scan(&n); err != nil {
+			return nil, s.fault("read", err)
+		}
+		known[n] = true
+	}
+	if err := rows.Err(); err != nil {
+		return nil, s.fault("read", err)
+	}
+	return known, nil
+}

@@ -1,0 +1,322 @@
+package store
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+
+	"github.com/onlineca/onlineca/ra"
+	"github.com/onlineca/onlineca/ra/fault"
+)
+
+// Fetcher asks the certificate authority what became of a request number. The
+// certificate must be for csr's key, or the error is a
+// fault.WrongKeyCertificate. A number that was never handed out is a
+// fault.NoSuchRequest; a denial is a Fault of its own.
+type Fetcher interface {
+	Fetch(ctx context.Context, reqID int, csr *x509.CertificateRequest) (ra.Result, error)
+}
+
+// Config says how requests are made durable. Store, Next and Fetch are needed.
+type Config struct {
+	Store *Store
+	// Next submits: it sends the request to the certificate authority at most
+	// once, and its error, if the outcome is not known, is one whose row is
+	// Unsettled.
+	Next ra.Enroller
+	// Fetch looks requests up by number.
+	Fetch Fetcher
+	// Authority names the certificate authority that the numbers belong to.
+	// Requests of others in the same database are left alone.
+	Authority string
+
+	// Patience is how long a client is kept waiting; then it is told to come
+	// back, and the work goes on. 0 means 8 seconds: libEST's client gives up
+	// after 10.
+	Patience time.Duration
+	// RetryAfter is what such a client is told to wait. 0 means 10 seconds.
+	RetryAfter time.Duration
+	// Keep is how long an issued certificate answers the same request from the
+	// same client. 0 means 24 hours.
+	Keep time.Duration
+	// SubmitTimeout ends a submission, whatever its client's patience. 0 means
+	// five minutes.
+	SubmitTimeout time.Duration
+	// Grace is how long after its submission a request can still turn up at the
+	// certificate authority: only then does its absence prove that it never got
+	// there. 0 means two minutes; IIS ends a script after 90 seconds.
+	Grace time.Duration
+	// ScanLimit is how many numbers are looked at for one lost answer, 0 means
+	// 500; ScanGap how many in a row must never have been handed out to be the
+	// end of them, 0 means 5.
+	ScanLimit, ScanGap int
+
+	// PollFirst and PollMax are the first and the longest pause between two
+	// looks at a request that is not settled; the pauses double. 0 means 5
+	// seconds and 10 minutes.
+	PollFirst, PollMax time.Duration
+	// PendingFor is how long a request may wait for a manager's approval. 0
+	// means 30 days.
+	PendingFor time.Duration
+	// Tick is how often Run looks for work. 0 means one second.
+	Tick time.Duration
+	// Workers is how many requests Run asks after at once. 0 means 2.
+	Workers int
+	// Lease is how long a process that died keeps others from its requests. 0
+	// means 30 seconds.
+	Lease time.Duration
+
+	// Audit gets a line for each certificate: see [OpenAudit]. It may be nil.
+	Audit io.Writer
+	// Logger may be nil.
+	Logger *zap.Logger
+}
+
+// withDefaults fills in what was left out.
+func (c Config) withDefaults() Config {
+	for _, d := range []struct {
+		value *time.Duration
+		is    time.Duration
+	}{
+		{&c.Patience, 8 * time.Second}, {&c.RetryAfter, 10 * time.Second}, {&c.Keep, 24 * time.Hour},
+		{&c.SubmitTimeout, 5 * time.Minute}, {&c.Grace, 2 * time.Minute},
+		{&c.PollFirst, 5 * time.Second}, {&c.PollMax, 10 * time.Minute}, {&c.PendingFor, 30 * 24 * time.Hour},
+		{&c.Tick, time.Second}, {&c.Lease, 30 * time.Second},
+	} {
+		if *d.value <= 0 {
+			*d.value = d.is
+		}
+	}
+	for _, d := range []struct {
+		value *int
+		is    int
+	}{{&c.ScanLimit, 500}, {&c.ScanGap, 5}, {&c.Workers, 2}} {
+		if *d.value <= 0 {
+			*d.value = d.is
+		}
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	return c
+}
+
+// Durable is an [ra.Enroller] that writes each request down before it is
+// submitted and after, answers a request that it knows with what it knows, and
+// never submits one twice by itself. [Durable.Run] must run beside it.
+type Durable struct {
+	cfg   Config
+	claim Claim
+	audit *audit
+	log   *zap.Logger
+
+	mu      sync.Mutex
+	flights map[string]*flight
+	closed  bool
+	work    sync.WaitGroup // flights under way
+	// life ends when the process does not want to wait for its flights any more.
+	life context.Context
+	end  context.CancelFunc
+}
+
+// flight is a request that this process works on, and those who wait for it.
+type flight struct {
+	done chan struct{}
+	res  ra.Result
+	err  error
+}
+
+// NewDurable checks the configuration. Nothing is started.
+func NewDurable(cfg Config) (*Durable, error) {
+	if cfg.Store == nil || cfg.Next == nil || cfg.Fetch == nil {
+		return nil, errors.New("store: a durable enroller needs a store, an enroller and a fetcher")
+	}
+	cfg = cfg.withDefaults()
+	d := &Durable{
+		cfg: cfg, log: cfg.Logger, flights: map[string]*flight{},
+		claim: Claim{Owner: uuid.NewString(), Lease: cfg.Lease, Authority: cfg.Authority, Keep: cfg.Keep},
+		audit: &audit{store: cfg.Store, w: cfg.Audit},
+	}
+	d.life, d.end = context.WithCancel(context.Background())
+	return d, nil
+}
+
+// Enroll answers with the certificate, or with what is known of the request. A
+// client whose patience is over gets a fault.InProgress: it is to come back
+// with the same request, which goes on meanwhile.
+func (d *Durable) Enroll(ctx context.Context, r ra.Request) (ra.Result, error) {
+	key, err := KeyOf(r, d.cfg.Authority)
+	if err != nil {
+		return ra.Result{}, fault.New(fault.MalformedCSR, "enrol", err)
+	}
+	f, err := d.join(ctx, key, r)
+	if err != nil {
+		return ra.Result{}, err
+	}
+	patience := time.NewTimer(d.cfg.Patience)
+	defer patience.Stop()
+	select {
+	case <-f.done:
+		return f.res, f.err
+	case <-patience.C:
+		return ra.Result{}, d.inProgress(fmt.Errorf("no outcome within %v", d.cfg.Patience))
+	case <-ctx.Done():
+		return ra.Result{}, fault.New(fault.Canceled, "enrol", context.Cause(ctx))
+	}
+}
+
+// inProgress tells a client to come back.
+func (d *Durable) inProgress(why error) *fault.Fault {
+	f := fault.New(fault.InProgress, "enrol", why)
+	f.RetryAfter = d.cfg.RetryAfter
+	return f
+}
+
+// join returns the flight of a request, starting one if there is none. It goes
+// on when the client that started it is gone.
+func (d *Durable) join(ctx context.Context, key string, r ra.Request) (*flight, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if f, ok := d.flights[key]; ok {
+		return f, nil
+	}
+	if d.closed {
+		return nil, d.inProgress(errors.New("the server is being shut down"))
+	}
+	f := &flight{done: make(chan struct{})}
+	d.flights[key] = f
+	d.work.Add(1)
+	go d.fly(context.WithoutCancel(ctx), key, r, f)
+	return f, nil
+}
+
+// fly works on a request and tells those who wait. A panic is a fault like any
+// other, and leaves the outcome of the request unknown.
+func (d *Durable) fly(ctx context.Context, key string, r ra.Request, f *flight) {
+	defer d.work.Done()
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.SubmitTimeout)
+	defer cancel()
+	stop := context.AfterFunc(d.life, cancel)
+	defer stop()
+	defer func() {
+		if p := recover(); p != nil {
+			f.res, f.err = ra.Result{}, fault.Newf(fault.Internal, "enrol", "panic: %v", p)
+			d.log.Error("enrolment panicked", zap.Any("panic", p), zap.Stack("stack"))
+		}
+		d.mu.Lock()
+		delete(d.flights, key)
+		d.mu.Unlock()
+		close(f.done)
+	}()
+	f.res, f.err = d.proceed(ctx, r)
+}
+
+// elsewhere is how often another process's submission is looked at.
+const elsewhere = 250 * time.Millisecond
+
+// proceed does what the state of a request calls for, until there is something
+// to tell the client.
+func (d *Durable) proceed(ctx context.Context, r ra.Request) (ra.Result, error) {
+	patience := time.Now().Add(d.cfg.Patience)
+	for {
+		rec, mine, err := d.cfg.Store.Begin(ctx, r, d.claim, time.Now())
+		if err != nil {
+			return ra.Result{}, err
+		}
+		if mine {
+			res, after, err := d.submit(ctx, rec, r)
+			if after.State != Unknown || ctx.Err() != nil {
+				return res, err
+			}
+			rec = after
+		}
+		if rec, err = d.follow(ctx, rec); err != nil {
+			return ra.Result{}, err
+		}
+		// A request that failed is begun anew, and one that another process
+		// works on is looked at again, while somebody waits for it.
+		if rec.State != Failed && !rec.LeaseUntil.After(time.Now()) || time.Now().After(patience) {
+			return d.tell(rec, time.Now())
+		}
+	}
+}
+
+// follow finds out more about a request that was submitted before.
+func (d *Durable) follow(ctx context.Context, rec Record) (Record, error) {
+	now := time.Now()
+	switch {
+	case rec.State.open() && rec.LeaseUntil.After(now):
+		return rec, pause(ctx, elsewhere)
+	case rec.State.open() && !rec.Next.After(now):
+		return d.ask(ctx, rec.ID, now)
+	default:
+		return rec, nil
+	}
+}
+
+func pause(ctx context.Context, length time.Duration) error {
+	timer := time.NewTimer(length)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return fault.New(fault.Canceled, "enrol", context.Cause(ctx))
+	}
+}
+
+// tell says what is known of a request, in the terms of an enroller.
+func (d *Durable) tell(rec Record, now time.Time) (ra.Result, error) {
+	wait := max(rec.Next.Sub(now), d.cfg.RetryAfter).Round(time.Second)
+	switch rec.State {
+	case Issued:
+		return issued(rec)
+	case Pending:
+		return ra.Result{State: ra.Pending, ReqID: rec.ReqID, RetryAfter: wait, Message: rec.Message}, nil
+	case Denied, Expired:
+		code, _ := fault.Lookup(rec.Code)
+		return ra.Result{}, &fault.Fault{Code: code, Op: "enrol", ReqID: rec.ReqID, Message: rec.Message}
+	case Unknown:
+		if now.After(rec.Submitted.Add(d.cfg.Grace)) {
+			return ra.Result{}, fault.Newf(fault.OutcomeUnknown, "enrol", "record %s: %s", rec.ID, rec.Message)
+		}
+	}
+	f := d.inProgress(fmt.Errorf("record %s is %s", rec.ID, rec.State))
+	f.RetryAfter = wait
+	return ra.Result{}, f
+}
+
+// issued is the answer that a record holds.
+func issued(rec Record) (ra.Result, error) {
+	cert, err := x509.ParseCertificate(rec.Certificate)
+	if err != nil {
+		return ra.Result{}, fault.New(fault.Internal, "read the certificate of record "+rec.ID, err)
+	}
+	return ra.Result{State: ra.Issued, ReqID: rec.ReqID, Certificate: cert}, nil
+}
+
+// Close stops taking requests, waits for those under way until ctx ends, and
+// gives up the rest, whose outcome is then found out after the next start. The
+// store stays open.
+func (d *Durable) Close(ctx context.Context) error {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	finished := make(chan struct{})
+	go func() { d.work.Wait(); close(finished) }()
+	select {
+	case <-finished:
+	case <-ctx.Done():
+		d.end()
+		<-finished
+	}
+	d.end()
+	return d.audit.flush(context.WithoutCancel(ctx))
+}

@@ -1,0 +1,739 @@
+package store_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/onlineca/onlineca/ra"
+	"github.com/onlineca/onlineca/ra/fault"
+	"github.com/onlineca/onlineca/ra/store"
+	"github.com/onlineca/onlineca/ra/store/storetest"
+)
+
+// bench is a registration authority on a fake clock: a database, an authority
+// and the durable enroller between them, with Run beside it.
+type bench struct {
+	t     *testing.T
+	store *store.Store
+	ca    *storetest.Authority
+	audit bytes.Buffer
+	*store.Durable
+	stop func()
+}
+
+// durable runs a test in a bubble, which also fails if a goroutine stays behind.
+func durable(t *testing.T, first int, change func(*store.Config), test func(t *testing.T, b *bench)) {
+	path := sqliteFile(t)
+	synctest.Test(t, func(t *testing.T) {
+		s, err := store.Open(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		b := &bench{t: t, store: s, ca: storetest.NewAuthority(t, first)}
+		b.start(change)
+		test(t, b)
+		b.stop()
+		if err := b.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// start makes a process. What was there before is as good as dead.
+func (b *bench) start(change func(*store.Config)) {
+	b.t.Helper()
+	cfg := store.Config{Store: b.store, Next: b.ca, Fetch: b.ca, Authority: "ca", Audit: &b.audit, Tick: 10 * time.Second}
+	if change != nil {
+		change(&cfg)
+	}
+	d, err := store.NewDurable(cfg)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := d.Run(ctx); err != nil {
+			b.t.Error(err)
+		}
+	}()
+	b.Durable, b.stop = d, func() { cancel(); <-done }
+}
+
+func (b *bench) record(device string) store.Record {
+	b.t.Helper()
+	recs, err := b.store.List(b.t.Context(), store.Filter{Subject: "CN=" + device})
+	if err != nil || len(recs) == 0 {
+		b.t.Fatalf("%d records of %s, %v", len(recs), device, err)
+	}
+	return recs[len(recs)-1]
+}
+
+func (b *bench) state(device string, want store.State) {
+	b.t.Helper()
+	if rec := b.record(device); rec.State != want {
+		b.t.Errorf("%s is %s (%s: %s), want %s", device, rec.State, rec.Code, rec.Message, want)
+	}
+}
+
+func (b *bench) submissions(device string, want int) {
+	b.t.Helper()
+	if n := b.ca.Submissions(device); n != want {
+		b.t.Errorf("%s was submitted %d times, want %d", device, n, want)
+	}
+}
+
+// enroll wants a certificate.
+func (b *bench) enroll(r ra.Request) ra.Result {
+	b.t.Helper()
+	res, err := b.Enroll(b.t.Context(), r)
+	if err != nil || res.State != ra.Issued || !bytes.Equal(res.Certificate.RawSubjectPublicKeyInfo, r.CSR.RawSubjectPublicKeyInfo) {
+		b.t.Errorf("%+v, %v", res, err)
+	}
+	return res
+}
+
+// refused wants a fault.
+func (b *bench) refused(r ra.Request, code fault.Code) *fault.Fault {
+	b.t.Helper()
+	res, err := b.Enroll(b.t.Context(), r)
+	if !errors.Is(err, code) {
+		b.t.Errorf("%+v, %v; want %v", res, err, code)
+		return new(fault.Fault)
+	}
+	return fault.Of(err)
+}
+
+// sleep lets the background work.
+func (b *bench) sleep(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// failing is an Answer that fails with err before or after a request arrives.
+func failing(arrived bool, err error) func(context.Context, ra.Request, bool) error {
+	return func(_ context.Context, _ ra.Request, now bool) error {
+		if now == arrived {
+			return err
+		}
+		return nil
+	}
+}
+
+func lost() error { return fault.New(fault.OutcomeUnknown, "submit", errors.New("EOF")) }
+
+func TestTheSameRequestGetsTheSameCertificate(t *testing.T) {
+	durable(t, 7, nil, func(t *testing.T, b *bench) {
+		r := storetest.Request(t, "SEP1", "ciscora")
+		first := b.enroll(r)
+		b.sleep(23 * time.Hour)
+		if again := b.enroll(r); !again.Certificate.Equal(first.Certificate) || again.ReqID != 7 {
+			t.Errorf("%+v", again)
+		}
+		b.submissions("SEP1", 1)
+		b.sleep(2 * time.Hour)
+		if later := b.enroll(r); later.Certificate.Equal(first.Certificate) {
+			t.Error("the certificate is kept for ever")
+		}
+		b.submissions("SEP1", 2)
+		r.Client.Name = "somebody"
+		b.enroll(r)
+		b.submissions("SEP1", 3)
+	})
+}
+
+func TestASlowAuthorityCostsNobodyACertificate(t *testing.T) {
+	durable(t, 7, nil, func(t *testing.T, b *bench) {
+		b.ca.Answer = func(_ context.Context, _ ra.Request, arrived bool) error {
+			if arrived {
+				time.Sleep(20 * time.Second)
+			}
+			return nil
+		}
+		r := storetest.Request(t, "SEP1", "ciscora")
+		start := time.Now()
+		f := b.refused(r, fault.InProgress)
+		if took := time.Since(start); took != 8*time.Second || f.RetryAfter != 10*time.Second || f.Code.Row().HTTP != 202 {
+			t.Errorf("answered after %v: %v", took, f)
+		}
+		b.refused(r, fault.InProgress) // joins
+		if took := time.Since(start); took != 16*time.Second {
+			t.Errorf("%v", took)
+		}
+		b.enroll(r)
+		if took := time.Since(start); took != 20*time.Second {
+			t.Errorf("collected after %v", took)
+		}
+		b.submissions("SEP1", 1)
+	})
+}
+
+func TestAClientThatGoesAwayDoesNotStopItsRequest(t *testing.T) {
+	durable(t, 7, nil, func(t *testing.T, b *bench) {
+		b.ca.Answer = func(ctx context.Context, _ ra.Request, _ bool) error {
+			select {
+			case <-time.After(5 * time.Second):
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		r := storetest.Request(t, "SEP1", "ciscora")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := b.Enroll(ctx, r); !errors.Is(err, fault.Canceled) {
+			t.Error(err)
+		}
+		b.sleep(10 * time.Second)
+		b.state("SEP1", store.Issued)
+		b.enroll(r)
+		b.submissions("SEP1", 1)
+	})
+}
+
+func TestManyAtOnceAreOneSubmission(t *testing.T) {
+	durable(t, 7, nil, func(t *testing.T, b *bench) {
+		b.ca.Answer = func(context.Context, ra.Request, bool) error { time.Sleep(time.Second); return nil }
+		r := storetest.Request(t, "SEP1", "ciscora")
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() { b.enroll(r) })
+		}
+		all.Wait()
+		b.submissions("SEP1", 1)
+	})
+}
+
+func TestALostAnswerIsFoundAgainAtOnce(t *testing.T) {
+	for _, err := range []error{
+		lost(),
+		fault.New(fault.EnrollTimeout, "submit", context.DeadlineExceeded),
+		fault.New(fault.PageUnreadable, "submit", fault.OutcomeUnknown),
+		errors.New("an error that nobody knows"),
+	} {
+		durable(t, 7, nil, func(t *testing.T, b *bench) {
+			b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+			b.ca.Others(t, 40)
+			b.ca.Answer = failing(true, err)
+			r := storetest.Request(t, "SEP1", "ciscora")
+			start := time.Now()
+			if res := b.enroll(r); res.ReqID != 48 || time.Since(start) != 0 {
+				t.Errorf("%v: %+v after %v", err, res, time.Since(start))
+			}
+			b.submissions("SEP1", 1)
+			b.state("SEP1", store.Issued)
+		})
+	}
+}
+
+func TestARequestThatNeverArrivedIsSubmittedAgainOnlyWhenThatIsCertain(t *testing.T) {
+	durable(t, 7, nil, func(t *testing.T, b *bench) {
+		b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+		b.ca.Answer = failing(false, lost())
+		r := storetest.Request(t, "SEP1", "ciscora")
+		if f := b.refused(r, fault.InProgress); f.RetryAfter < 5*time.Second {
+			t.Errorf("%v", f)
+		}
+		b.ca.Answer = nil
+		b.sleep(time.Minute)
+		b.refused(r, fault.InProgress)
+		b.submissions("SEP1", 0) // it may still be on its way
+		b.sleep(2 * time.Minute)
+		b.state("SEP1", store.Failed)
+		b.submissions("SEP1", 0) // and nobody has asked since
+		b.enroll(r)
+		b.submissions("SEP1", 1)
+	})
+}
+
+func TestARequestThatArrivesLateIsFound(t *testing.T) {
+	durable(t, 7, nil, func(t *testing.T, b *bench) {
+		b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+		b.ca.Answer = failing(false, lost())
+		r := storetest.Request(t, "SEP1", "ciscora")
+		b.refused(r, fault.InProgress)
+		b.ca.Answer = nil
+		b.sleep(80 * time.Second)
+		if _, err := b.ca.Enroll(t.Context(), r); err != nil { // IIS lets go of it
+			t.Fatal(err)
+		}
+		b.sleep(2 * time.Minute)
+		b.state("SEP1", store.Issued)
+		b.enroll(r)
+		b.submissions("SEP1", 1)
+	})
+}
+
+func TestADeadProcessLosesNothing(t *testing.T) {
+	for arrived, submissions := range map[bool]int{false: 0, true: 1} {
+		durable(t, 7, nil, func(t *testing.T, b *bench) {
+			b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+			r := storetest.Request(t, "SEP1", "ciscora")
+			dead := store.Claim{Owner: "dead", Lease: 30 * time.Second, Authority: "ca", Keep: time.Hour}
+			if _, mine, err := b.store.Begin(t.Context(), r, dead, time.Now()); err != nil || !mine {
+				t.Fatal(mine, err)
+			}
+			if arrived {
+				if _, err := b.ca.Enroll(t.Context(), r); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.refused(r, fault.InProgress)
+			b.submissions("SEP1", submissions)
+			b.sleep(4 * time.Minute)
+			b.enroll(r)
+			b.submissions("SEP1", 1)
+		})
+	}
+}
+
+func TestPendingRequestsArePolledInTheBackground(t *testing.T) {
+	durable(t, 7, nil, func(t *testing.T, b *bench) {
+		b.ca.Manual = true
+		r := storetest.Request(t, "SEP1", "ciscora")
+		for range 2 {
+			res, err := b.Enroll(t.Context(), r)
+			if err != nil || res.State != ra.Pending || res.ReqID != 7 || res.RetryAfter < 10*time.Second || res.Message != "Taken Under Submission" {
+				t.Errorf("%+v, %v", res, err)
+			}
+		}
+		b.submissions("SEP1", 1)
+		before := b.ca.Fetches()
+		b.sleep(24 * time.Hour)
+		// 5 s doubling to 10 min: some 150 in a day, not 17,000.
+		if n := b.ca.Fetches() - before; n < 140 || n > 160 {
+			t.Errorf("asked %d times in a day", n)
+		}
+		b.stop()
+		b.start(nil) // the process is restarted
+		b.ca.Approve(t)
+		b.sleep(11 * time.Minute)
+		b.state("SEP1", store.Issued)
+		b.enroll(r)
+		b.submissions("SEP1", 1)
+	})
+}
+
+func TestPendingRequestsEnd(t *testing.T) {
+	durable(t, 7, func(c *store.Config) { c.PendingFor = 48 * time.Hour }, func(t *testing.T, b *bench) {
+		b.ca.Manual = true
+		ask := func(device string) ra.Request {
+			r := storetest.Request(t, device, "ciscora")
+			if res, err := b.Enroll(t.Context(), r); err != nil || res.State != ra.Pending {
+				t.Errorf("%+v, %v", res, err)
+			}
+			return r
+		}
+		ask("SEP1")
+		b.ca.Deny()
+		b.sleep(time.Hour)
+		b.state("SEP1", store.Denied)
+		if rec := b.record("SEP1"); rec.Code != "denied-by-admin" || rec.ReqID != 7 {
+			t.Errorf("%+v", rec)
+		}
+		ask("SEP2")
+		b.sleep(49 * time.Hour)
+		b.state("SEP2", store.Expired)
+		// The client that comes back when it is due learns it first.
+		r := ask("SEP3")
+		b.stop()
+		b.ca.Deny()
+		time.Sleep(2 * time.Minute)
+		if f := b.refused(r, fault.DeniedByAdmin); f.ReqID != 9 {
+			t.Errorf("%v", f)
+		}
+		b.submissions("SEP3", 1)
+		b.start(func(c *store.Config) { c.PendingFor = 48 * time.Hour })
+	})
+}
+
+func TestADenialIsTheLastWordUntilTheClientAsksAgain(t *testing.T) {
+	durable(t, 7, nil, func(t *testing.T, b *bench) {
+		b.ca.Answer = failing(true, &fault.Fault{Code: fault.DeniedByPolicy, Op: "submit", ReqID: 7, Message: "no such template"})
+		r := storetest.Request(t, "SEP1", "ciscora")
+		if f := b.refused(r, fault.DeniedByPolicy); f.Message != "no such template" {
+			t.Error(f)
+		}
+		b.state("SEP1", store.Denied)
+		b.sleep(time.Hour)
+		b.submissions("SEP1", 1)
+		b.ca.Answer = nil
+		b.enroll(r)
+		if recs, err := b.store.List(t.Context(), store.Filter{}); err != nil || len(recs) != 2 {
+			t.Errorf("%d records, %v: the denial belongs on record", len(recs), err)
+		}
+	})
+}
+
+func TestWhatNeverLeftIsTriedAgainWithTheNextAsk(t *testing.T) {
+	durable(t, 7, nil, func(t *testing.T, b *bench) {
+		r := storetest.Request(t, "SEP1", "ciscora")
+		for _, code := range []fault.Code{fault.BadCredentials, fault.DNS, fault.Busy, fault.Template, fault.LoginTimeout} {
+			b.ca.Answer = failing(false, fault.New(code, "submit", nil))
+			b.refused(r, code)
+			b.state("SEP1", store.Failed)
+		}
+		b.ca.Answer = nil
+		b.enroll(r)
+		if rec := b.record("SEP1"); rec.Attempts != 6 || rec.Code != "" {
+			t.Errorf("%+v", rec)
+		}
+		b.submissions("SEP1", 1)
+	})
+}
+
+func TestACertificateThatCouldNotBeFetchedIsFetchedLater(t *testing.T) {
+	durable(t, 7, nil, func(t *testing.T, b *bench) {
+		b.ca.Answer = failing(true, &fault.Fault{Code: fault.FetchTimeout, Op: "fetch", ReqID: 7})
+		r := storetest.Request(t, "SEP1", "ciscora")
+		b.refused(r, fault.FetchTimeout)
+		b.state("SEP1", store.Pending)
+		b.sleep(time.Minute)
+		b.state("SEP1", store.Issued)
+		b.enroll(r)
+		b.submissions("SEP1", 1)
+	})
+}
+
+func TestWithoutAnyNumberToStartFrom(t *testing.T) {
+	// A small authority: its numbers can be seen whole, from 1 to the end.
+	durable(t, 1, nil, func(t *testing.T, b *bench) {
+		b.ca.Others(t, 30)
+		b.ca.Answer = failing(true, lost())
+		if res := b.enroll(storetest.Request(t, "SEP1", "ciscora")); res.ReqID != 31 {
+			t.Errorf("%+v", res)
+		}
+		b.ca.Answer = nil
+	})
+	durable(t, 1, nil, func(t *testing.T, b *bench) {
+		b.ca.Others(t, 1)
+		b.ca.Answer = failing(false, lost())
+		r := storetest.Request(t, "SEP1", "ciscora")
+		b.refused(r, fault.InProgress)
+		b.ca.Answer = nil
+		b.sleep(4 * time.Minute)
+		b.enroll(r)
+		b.submissions("SEP1", 1)
+	})
+	// A large one whose old rows are gone: nothing is certain until a number
+	// from about that time is known.
+	durable(t, 70_000, nil, func(t *testing.T, b *bench) {
+		b.ca.Answer = failing(true, lost())
+		r := storetest.Request(t, "SEP1", "ciscora")
+		b.refused(r, fault.InProgress)
+		b.sleep(time.Hour)
+		if f := b.refused(r, fault.OutcomeUnknown); !strings.Contains(f.Error(), b.record("SEP1").ID) {
+			t.Errorf("%v does not name the record", f)
+		}
+		b.submissions("SEP1", 1)
+		b.ca.Answer = nil
+		b.enroll(storetest.Request(t, "SEP2", "ciscora"))
+		b.sleep(11 * time.Minute)
+		if res := b.enroll(r); res.ReqID != 70_000 {
+			t.Errorf("%+v", res)
+		}
+		b.submissions("SEP1", 1)
+	})
+}
+
+func TestAnOperatorSettlesWhatCannotBe(t *testing.T) {
+	durable(t, 70_000, nil, func(t *testing.T, b *bench) {
+		b.ca.Answer = failing(true, lost())
+		one, two := storetest.Request(t, "SEP1", "ciscora"), storetest.Request(t, "SEP2", "ciscora")
+		b.refused(one, fault.InProgress)
+		b.ca.Answer = failing(false, lost())
+		b.refused(two, fault.InProgress)
+		b.ca.Answer = nil
+		b.sleep(time.Hour)
+		for device, settle := range map[string]func(id string) (store.Record, error){
+			"SEP1": func(id string) (store.Record, error) { return b.store.Assign(t.Context(), id, 70_000, time.Now()) },
+			"SEP2": func(id string) (store.Record, error) { return b.store.Retry(t.Context(), id, time.Now()) },
+		} {
+			if _, err := settle(b.record(device).ID); err != nil {
+				t.Error(err)
+			}
+		}
+		if res := b.enroll(one); res.ReqID != 70_000 {
+			t.Errorf("%+v", res)
+		}
+		b.enroll(two)
+		b.submissions("SEP1", 1)
+		b.submissions("SEP2", 1)
+	})
+}
+
+func TestALostAnswerOfAPendingRequest(t *testing.T) {
+	durable(t, 7, nil, func(t *testing.T, b *bench) {
+		b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+		b.ca.Manual = true
+		b.ca.Answer = failing(true, lost())
+		r := storetest.Request(t, "SEP1", "ciscora")
+		b.refused(r, fault.InProgress)
+		b.sleep(24 * time.Hour)
+		b.state("SEP1", store.Unknown) // 8 is pending, but whose is it?
+		if f := b.refused(r, fault.OutcomeUnknown); !strings.Contains(f.Error(), "[8]") {
+			t.Error(f)
+		}
+		b.ca.Approve(t)
+		b.sleep(11 * time.Minute)
+		if res := b.enroll(r); res.ReqID != 8 {
+			t.Errorf("%+v", res)
+		}
+		b.submissions("SEP1", 1)
+	})
+}
+
+func TestTheSearchIsBoundedAndGoesOnWhereItStopped(t *testing.T) {
+	durable(t, 7, func(c *store.Config) { c.ScanLimit = 50 }, func(t *testing.T, b *bench) {
+		b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+		b.ca.Others(t, 170)
+		b.ca.Answer = failing(true, lost())
+		r := storetest.Request(t, "SEP1", "ciscora")
+		before := b.ca.Fetches()
+		b.refused(r, fault.InProgress)
+		if n := b.ca.Fetches() - before; n != 50 {
+			t.Errorf("looked at %d numbers", n)
+		}
+		b.sleep(time.Minute)
+		b.state("SEP1", store.Issued)
+		if n := b.ca.Fetches() - before; n != 171 {
+			t.Errorf("looked at %d numbers in all", n)
+		}
+		if res := b.enroll(r); res.ReqID != 178 {
+			t.Errorf("%+v", res)
+		}
+	})
+}
+
+func TestAnAuthorityThatIsDownSettlesNothing(t *testing.T) {
+	durable(t, 7, func(c *store.Config) { c.Fetch = down{} }, func(t *testing.T, b *bench) {
+		b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+		b.ca.Answer = failing(false, lost())
+		b.refused(storetest.Request(t, "SEP1", "ciscora"), fault.InProgress)
+		b.sleep(time.Hour)
+		b.state("SEP1", store.Unknown)
+		if rec := b.record("SEP1"); rec.Code != "connection-refused" || rec.Next.Sub(time.Now()) <= 0 {
+			t.Errorf("%+v", rec)
+		}
+	})
+}
+
+type down struct{}
+
+func (down) Fetch(context.Context, int, *x509.CertificateRequest) (ra.Result, error) {
+	return ra.Result{}, fault.New(fault.ConnectionRefused, "fetch", nil)
+}
+
+func TestAPanicIsAFaultAndItsRequestIsLookedFor(t *testing.T) {
+	durable(t, 7, nil, func(t *testing.T, b *bench) {
+		b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+		b.ca.Answer = func(_ context.Context, _ ra.Request, arrived bool) error {
+			if arrived {
+				panic("boom")
+			}
+			return nil
+		}
+		r := storetest.Request(t, "SEP1", "ciscora")
+		b.refused(r, fault.Internal)
+		b.ca.Answer = nil
+		b.sleep(time.Minute)
+		b.enroll(r)
+		b.submissions("SEP1", 1)
+	})
+}
+
+func TestADatabaseThatFailsStopsSubmissions(t *testing.T) {
+	durable(t, 7, nil, func(t *testing.T, b *bench) {
+		r := storetest.Request(t, "SEP1", "ciscora")
+		b.ca.Answer = func(_ context.Context, _ ra.Request, arrived bool) error {
+			if arrived { // it fails just when there is something to write
+				return b.store.Close()
+			}
+			return nil
+		}
+		b.enroll(r) // the client gets what the authority said
+		b.refused(storetest.Request(t, "SEP2", "ciscora"), fault.DiskFull)
+		b.submissions("SEP2", 0)
+	})
+}
+
+func TestCloseFinishesWhatWasSubmitted(t *testing.T) {
+	for patient, state := range map[bool]store.State{true: store.Issued, false: store.Unknown} {
+		durable(t, 7, nil, func(t *testing.T, b *bench) {
+			b.ca.Answer = func(ctx context.Context, _ ra.Request, arrived bool) error {
+				if !arrived {
+					return nil
+				}
+				select {
+				case <-time.After(20 * time.Second):
+					return nil
+				case <-ctx.Done():
+					return fault.New(fault.OutcomeUnknown, "submit", ctx.Err())
+				}
+			}
+			r := storetest.Request(t, "SEP1", "ciscora")
+			b.refused(r, fault.InProgress)
+			b.stop()
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			if patient {
+				ctx = t.Context()
+			}
+			if err := b.Close(ctx); err != nil {
+				t.Error(err)
+			}
+			b.state("SEP1", state)
+			b.refused(storetest.Request(t, "SEP2", "ciscora"), fault.InProgress)
+			b.submissions("SEP2", 0)
+		})
+	}
+}
+
+func auditLines(t *testing.T, b *bench) map[string]store.AuditLine {
+	t.Helper()
+	lines := map[string]store.AuditLine{}
+	for s := bufio.NewScanner(bytes.NewReader(b.audit.Bytes())); s.Scan(); {
+		var l store.AuditLine
+		if err := json.Unmarshal(s.Bytes(), &l); err != nil {
+			t.Fatalf("%s: %v", s.Text(), err)
+		}
+		if _, twice := lines[l.Serial]; twice {
+			t.Errorf("serial %s has two lines", l.Serial)
+		}
+		lines[l.Serial] = l
+	}
+	return lines
+}
+
+func TestEveryCertificateHasItsLineInTheAuditLog(t *testing.T) {
+	durable(t, 7, nil, func(t *testing.T, b *bench) {
+		for i := range 3 {
+			r := storetest.Request(t, fmt.Sprint("SEP", i), "ciscora")
+			b.enroll(r)
+			b.enroll(r)
+		}
+		// One that a process got which died before it wrote the line.
+		r := storetest.Request(t, "SEP3", "ciscora")
+		dead := store.Claim{Owner: "dead", Lease: time.Minute, Authority: "ca"}
+		rec, _, err := b.store.Begin(t.Context(), r, dead, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec.State, rec.Serial = store.Issued, "abc"
+		if _, err := b.store.Save(t.Context(), rec, "dead"); err != nil {
+			t.Fatal(err)
+		}
+		b.sleep(2 * time.Minute)
+		lines := auditLines(t, b)
+		if len(lines) != 4 {
+			t.Fatalf("%d lines:\n%s", len(lines), b.audit.String())
+		}
+		l := lines["1008"]
+		if l.Subject != "CN=SEP1" || l.Client != "ciscora" || l.ClientMethod != "basic" || l.ReqID != 8 || l.Template != "CiscoRA" || l.Time.IsZero() || l.Record != b.record("SEP1").ID {
+			t.Errorf("%+v", l)
+		}
+		b.sleep(time.Hour)
+		if n := len(auditLines(t, b)); n != 4 {
+			t.Errorf("%d lines an hour later", n)
+		}
+	})
+}
+
+// A request that proves possession is signed anew for every connection.
+func TestProofOfPossessionDoesNotMakeAnotherRequest(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(password, device string) ra.Request {
+		r := storetest.Request(t, device, "ciscora")
+		tmpl := &x509.CertificateRequest{RawSubject: r.CSR.RawSubject, DNSNames: []string{"a.example"}}
+		der, err := x509.CreateCertificateRequest(rand.Reader, tmpl, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.CSR = withChallenge(t, der, password, key)
+		return r
+	}
+	keyOf := func(r ra.Request) string {
+		k, err := store.KeyOf(r, "ca")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	one, two := with("first", "SEP1"), with("second", "SEP1")
+	if bytes.Equal(one.CSR.RawTBSCertificateRequest, two.CSR.RawTBSCertificateRequest) {
+		t.Fatal("the requests are equal anyway")
+	}
+	if keyOf(one) != keyOf(two) {
+		t.Error("another challengePassword makes another request")
+	}
+	if keyOf(one) == keyOf(with("first", "SEP2")) {
+		t.Error("another subject does not make another request")
+	}
+	if _, err := store.KeyOf(ra.Request{}, "ca"); err == nil {
+		t.Error("a request without a CSR has a key")
+	}
+}
+
+// withChallenge adds a challengePassword to a request and signs it again.
+func withChallenge(t *testing.T, der []byte, password string, key *ecdsa.PrivateKey) *x509.CertificateRequest {
+	t.Helper()
+	var req struct {
+		Info struct {
+			Version    int
+			Subject    asn1.RawValue
+			PublicKey  asn1.RawValue
+			Attributes []asn1.RawValue `asn1:"tag:0"`
+		}
+		Algorithm asn1.RawValue
+		Signature asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(der, &req); err != nil {
+		t.Fatal(err)
+	}
+	text, err := asn1.MarshalWithParams(password, "printable")
+	if err != nil {
+		t.Fatal(err)
+	}
+	attr, err := asn1.Marshal(struct {
+		Type   asn1.ObjectIdentifier
+		Values asn1.RawValue
+	}{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 7}, asn1.RawValue{Tag: asn1.TagSet, IsCompound: true, Bytes: text}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Info.Attributes = append(req.Info.Attributes, asn1.RawValue{FullBytes: attr})
+	out, err := asn1.Marshal(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := x509.ParseCertificateRequest(out) // the signature is not looked at
+	if err != nil {
+		t.Fatal(err)
+	}
+	return csr
+}
+
+func TestNewDurableChecksItsConfiguration(t *testing.T) {
+	if _, err := store.NewDurable(store.Config{}); err == nil {
+		t.Error("an empty configuration was accepted")
+	}
+}

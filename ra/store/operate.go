@@ -1,0 +1,199 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Filter chooses records. Every field that is not zero must match.
+type Filter struct {
+	States []State
+	// Subject and Client are parts of the request's subject and of the client's
+	// name, without regard to case.
+	Subject, Client string
+	// Serial is a certificate's serial number, hexadecimal.
+	Serial string
+	// ReqID is a number at the certificate authority.
+	ReqID int
+	// Since and Until bound the time when the request first came.
+	Since, Until time.Time
+	// Limit is how many records are wanted at most, the newest; 0 means all.
+	Limit int
+}
+
+// where is the filter as SQL.
+func (f Filter) where() (clause string, args []any) {
+	var terms []string
+	add := func(term string, values ...any) {
+		terms = append(terms, term)
+		args = append(args, values...)
+	}
+	if len(f.States) > 0 {
+		marks := strings.TrimSuffix(strings.Repeat("?, ", len(f.States)), ", ")
+		values := make([]any, len(f.States))
+		for i, s := range f.States {
+			values[i] = string(s)
+		}
+		add("state IN ("+marks+")", values...)
+	}
+	for column, part := range map[string]string{"subject": f.Subject, "client_name": f.Client} {
+		if part != "" {
+			add("LOWER("+column+`) LIKE ? ESCAPE '\'`, "%"+likeEscape.Replace(strings.ToLower(part))+"%")
+		}
+	}
+	if f.Serial != "" {
+		add("serial = ?", strings.ToLower(strings.TrimLeft(f.Serial, "0")))
+	}
+	if f.ReqID != 0 {
+		add("req_id = ?", f.ReqID)
+	}
+	if !f.Since.IsZero() {
+		add("created_at >= ?", stamp(f.Since))
+	}
+	if !f.Until.IsZero() {
+		add("created_at < ?", stamp(f.Until))
+	}
+	if len(terms) > 0 {
+		clause = "WHERE " + strings.Join(terms, " AND ") + " "
+	}
+	clause += "ORDER BY created_at DESC, id DESC"
+	if f.Limit > 0 {
+		clause += " LIMIT ?"
+		args = append(args, f.Limit)
+	}
+	return clause, args
+}
+
+var likeEscape = strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`)
+
+// List returns the records that f chooses, oldest first.
+func (s *Store) List(ctx context.Context, f Filter) ([]Record, error) {
+	clause, args := f.where()
+	rows, err := s.db.QueryContext(ctx, s.bind(selectRecord+clause), args...)
+	if err != nil {
+		return nil, s.fault("read", err)
+	}
+	all, err := scanAll(rows)
+	if err != nil {
+		return nil, s.fault("read", err)
+	}
+	slices.Reverse(all)
+	return all, nil
+}
+
+// ErrNotFound says that no record has the ID, or more than one begins with it.
+var ErrNotFound = errors.New("store: no such record")
+
+// Show returns the record with that ID, or the only one whose ID begins so.
+func (s *Store) Show(ctx context.Context, id string) (Record, error) {
+	if id == "" {
+		return Record{}, ErrNotFound
+	}
+	rows, err := s.db.QueryContext(ctx, s.bind(selectRecord+`WHERE id LIKE ? ESCAPE '\' LIMIT 2`), likeEscape.Replace(id)+"%")
+	if err != nil {
+		return Record{}, s.fault("read", err)
+	}
+	found, err := scanAll(rows)
+	switch {
+	case err != nil:
+		return Record{}, s.fault("read", err)
+	case len(found) == 0:
+		return Record{}, fmt.Errorf("%w: none has an ID that begins with %q", ErrNotFound, id)
+	case len(found) > 1:
+		return Record{}, fmt.Errorf("%w: several have an ID that begins with %q; give more of it", ErrNotFound, id)
+	}
+	return found[0], nil
+}
+
+// Retry is an operator's decision about a request. One that is pending is asked
+// after at once. One whose outcome is unknown, that was denied or that expired
+// is taken for one that never reached the certificate authority: when the
+// client asks again, it is submitted again. For an unknown one that is right
+// only if the operator has seen on the CA that there is no certificate. One
+// that has been issued, or is being submitted, is refused.
+func (s *Store) Retry(ctx context.Context, id string, now time.Time) (Record, error) {
+	return s.decide(ctx, id, now, func(r *Record) error {
+		switch r.State {
+		case Pending:
+			r.Next = now
+		case Unknown, Denied, Expired, Failed:
+			r.State, r.ReqID, r.Next, r.Tries = Failed, 0, time.Time{}, 0
+		default:
+			return fmt.Errorf("store: request %s is %s; there is nothing to try again", r.ID, r.State)
+		}
+		return nil
+	})
+}
+
+// Assign is an operator's answer to the question what became of a request: it
+// has that number at the certificate authority. The certificate is fetched when
+// the registration authority next looks.
+func (s *Store) Assign(ctx context.Context, id string, reqID int, now time.Time) (Record, error) {
+	if reqID <= 0 {
+		return Record{}, fmt.Errorf("store: %d is not a request number", reqID)
+	}
+	return s.decide(ctx, id, now, func(r *Record) error {
+		if r.State == Issued || r.State == Submitting {
+			return fmt.Errorf("store: request %s is %s; its number cannot be changed", r.ID, r.State)
+		}
+		r.State, r.ReqID, r.Next, r.Tries = Pending, reqID, now, 0
+		return nil
+	})
+}
+
+// Forget removes a record. What the certificate authority has of it stays
+// there. One that is being submitted is refused.
+func (s *Store) Forget(ctx context.Context, id string, now time.Time) (Record, error) {
+	r, err := s.decide(ctx, id, now, func(r *Record) error {
+		if r.State == Submitting {
+			return fmt.Errorf("store: request %s is being submitted; it cannot be forgotten now", r.ID)
+		}
+		return nil
+	})
+	if err != nil {
+		return Record{}, err
+	}
+	if _, err := s.db.ExecContext(ctx, s.bind("DELETE FROM requests WHERE id = ?"), r.ID); err != nil {
+		return Record{}, s.fault("write to", err)
+	}
+	return r, nil
+}
+
+// decide changes a record that nobody is working on.
+func (s *Store) decide(ctx context.Context, id string, now time.Time, change func(*Record) error) (Record, error) {
+	r, err := s.Show(ctx, id)
+	if err != nil {
+		return Record{}, err
+	}
+	var refused error
+	err = s.transact(ctx, "write to", func(tx *sql.Tx) error {
+		query := selectRecord + "WHERE id = ?"
+		if s.postgres {
+			query += " FOR UPDATE"
+		}
+		if r, err = scan(tx.QueryRowContext(ctx, s.bind(query), r.ID)); err != nil {
+			return err
+		}
+		if r.State == Submitting && !r.LeaseUntil.After(now) {
+			r.State = Unknown // its process died
+		}
+		if r.LeaseUntil.After(now) && r.State != Submitting {
+			refused = fmt.Errorf("store: request %s is being asked after at this moment; try again", r.ID)
+			return nil
+		}
+		if refused = change(&r); refused != nil {
+			return nil
+		}
+		r.Updated = now
+		return s.update(ctx, tx, r)
+	})
+	if err == nil {
+		err = refused
+	}
+	return r, err
+}

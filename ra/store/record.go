@@ -1,0 +1,274 @@
+package store
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"database/sql"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/onlineca/onlineca/ra"
+)
+
+// State is what is known of a request.
+type State string
+
+// A request goes from Submitting to one of the others. Submitting whose lease
+// has lapsed, because its process died, becomes Unknown. Unknown is settled:
+// it becomes Pending or Issued if the certificate authority has the request,
+// Failed if it has not.
+const (
+	// Submitting: it is being submitted, by the process that holds the lease.
+	Submitting State = "submitting"
+	// Unknown: it was submitted, and what became of it is not known.
+	Unknown State = "unknown"
+	// Pending: the certificate authority has it under ReqID, and the
+	// certificate is not here yet.
+	Pending State = "pending"
+	// Issued: the certificate is here.
+	Issued State = "issued"
+	// Denied: the certificate authority refused it.
+	Denied State = "denied"
+	// Failed: it has not reached the certificate authority.
+	Failed State = "failed"
+	// Expired: it was pending for too long and is no longer asked for.
+	Expired State = "expired"
+)
+
+// States are all of them, in the order of a request's life.
+func States() []State {
+	return []State{Submitting, Unknown, Pending, Issued, Denied, Failed, Expired}
+}
+
+// open tells whether somebody still has to do something about the request.
+func (s State) open() bool { return s == Submitting || s == Unknown || s == Pending }
+
+// Record is one request and what became of it.
+type Record struct {
+	ID string `json:"id"`
+	// Authority is the certificate authority that the request numbers belong
+	// to, as configured.
+	Authority string `json:"authority,omitempty"`
+	// Key is equal for requests that are one and the same. See [KeyOf].
+	Key string `json:"-"`
+	// Current is false for a record that a later one of the same Key follows.
+	Current bool `json:"current"`
+
+	CSR       []byte       `json:"csr"`      // DER
+	CSRHash   string       `json:"csr_hash"` // SHA-256 of the DER, hexadecimal
+	Subject   string       `json:"subject"`
+	Operation ra.Operation `json:"operation"`
+	Label     string       `json:"label,omitempty"`
+	Template  string       `json:"template,omitempty"`
+
+	ClientName   string `json:"client,omitempty"`
+	ClientMethod string `json:"client_method,omitempty"`
+	ClientAddr   string `json:"client_addr,omitempty"`
+
+	State State `json:"state"`
+	// Attempts is how often it was submitted, or tried to be.
+	Attempts int `json:"attempts"`
+	// ReqID is the number at the certificate authority, 0 if it is not known.
+	ReqID int `json:"req_id,omitempty"`
+	// AfterReqID is the highest number that was known when the request was
+	// submitted: its own, if it has one, is higher. 0 if none was known.
+	AfterReqID int `json:"after_req_id,omitempty"`
+
+	Certificate []byte    `json:"certificate,omitempty"` // DER
+	Serial      string    `json:"serial,omitempty"`      // hexadecimal
+	NotAfter    time.Time `json:"not_after,omitzero"`
+
+	// Code names the fault that the last try ended with, and Message says it in
+	// one line.
+	Code    string `json:"code,omitempty"`
+	Message string `json:"message,omitempty"`
+
+	Created   time.Time `json:"created"`
+	Submitted time.Time `json:"submitted"`
+	Updated   time.Time `json:"updated"`
+	// Next is when the certificate authority is asked again, Tries how often it
+	// was asked since the submission.
+	Next  time.Time `json:"next,omitzero"`
+	Tries int       `json:"tries,omitempty"`
+
+	// LeaseOwner is the process that works on the request until LeaseUntil.
+	LeaseOwner string    `json:"lease_owner,omitempty"`
+	LeaseUntil time.Time `json:"lease_until,omitzero"`
+}
+
+// KeyOf says which requests are the same one: the same content from the same
+// client, by the same way in, to the same authority. The signature of the
+// request does not count, since ECDSA signs differently each time; neither does
+// a challengePassword, which proves possession to one TLS connection (RFC 7030
+// section 3.5) and so changes with every try.
+func KeyOf(r ra.Request, authority string) (string, error) {
+	if r.CSR == nil {
+		return "", errors.New("the request has no CSR")
+	}
+	parts := [][]byte{
+		[]byte(authority), []byte(r.Operation), []byte(r.Label), []byte(r.Template),
+		[]byte(r.Client.Name), []byte(r.Client.Method),
+	}
+	_, bound, err := ra.ChallengePassword(r.CSR)
+	if err != nil {
+		return "", err
+	}
+	if bound {
+		parts = append(parts, r.CSR.RawSubject, r.CSR.RawSubjectPublicKeyInfo)
+		for _, e := range r.CSR.Extensions {
+			parts = append(parts, []byte(fmt.Sprint(e.Id, e.Critical)), e.Value)
+		}
+	} else {
+		parts = append(parts, r.CSR.RawTBSCertificateRequest)
+	}
+	h := sha256.New()
+	for _, p := range parts {
+		_ = binary.Write(h, binary.BigEndian, uint64(len(p))) // a hash takes everything
+		h.Write(p)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// newRecord is the record of a request that is about to be submitted.
+func newRecord(r ra.Request, authority string) (Record, error) {
+	key, err := KeyOf(r, authority)
+	if err != nil {
+		return Record{}, err
+	}
+	sum := sha256.Sum256(r.CSR.Raw)
+	return Record{
+		Authority: authority, Key: key, Current: true,
+		CSR: r.CSR.Raw, CSRHash: hex.EncodeToString(sum[:]), Subject: clean(r.CSR.Subject.String()),
+		Operation: r.Operation, Label: clean(r.Label), Template: clean(r.Template),
+		ClientName: clean(r.Client.Name), ClientMethod: clean(r.Client.Method), ClientAddr: clean(r.Client.Addr),
+		State: Submitting,
+	}, nil
+}
+
+// clean makes a text one that every database takes: PostgreSQL refuses NULs and
+// bytes that are not UTF-8.
+func clean(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+// Request is what the record was made of, so that it can be asked for again.
+func (r Record) Request() (*x509.CertificateRequest, error) {
+	return x509.ParseCertificateRequest(r.CSR)
+}
+
+// issue puts the certificate into the record.
+func (r *Record) issue(reqID int, cert *x509.Certificate) {
+	r.State, r.Code, r.Message = Issued, "", ""
+	if reqID != 0 {
+		r.ReqID = reqID
+	}
+	r.Certificate, r.NotAfter = cert.Raw, cert.NotAfter
+	r.Serial = hex.EncodeToString(cert.SerialNumber.Bytes())
+}
+
+// columns are those of the table, in the order of [Record.values] and [scan],
+// but for "audited", which only the audit log is concerned with.
+var columns = []string{
+	"id", "authority", "request_key", "is_current", "csr", "csr_hash", "subject", "operation", "label", "template",
+	"client_name", "client_method", "client_addr", "state", "attempts", "req_id", "after_req_id",
+	"certificate", "serial", "not_after", "code", "message",
+	"created_at", "submitted_at", "updated_at", "next_at", "tries", "lease_owner", "lease_until",
+}
+
+// The statements are made of the names above and of nothing else.
+var (
+	selectRecord = "SELECT " + strings.Join(columns, ", ") + " FROM requests "
+	insertRecord = "INSERT INTO requests (" + strings.Join(columns, ", ") + ") VALUES (?" + strings.Repeat(", ?", len(columns)-1) + ") ON CONFLICT DO NOTHING"
+	updateRecord = "UPDATE requests SET " + strings.Join(columns[1:], " = ?, ") + " = ? "
+)
+
+const csrBlock, certBlock = "CERTIFICATE REQUEST", "CERTIFICATE"
+
+func (r Record) values() []any {
+	return []any{
+		r.ID, r.Authority, r.Key, truth(r.Current), armour(csrBlock, r.CSR), r.CSRHash, r.Subject, string(r.Operation), r.Label, r.Template,
+		r.ClientName, r.ClientMethod, r.ClientAddr, string(r.State), r.Attempts, r.ReqID, r.AfterReqID,
+		armour(certBlock, r.Certificate), r.Serial, stamp(r.NotAfter), r.Code, clean(r.Message),
+		stamp(r.Created), stamp(r.Submitted), stamp(r.Updated), stamp(r.Next), r.Tries, r.LeaseOwner, stamp(r.LeaseUntil),
+	}
+}
+
+// scan reads a record from a row of [columns].
+func scan(row interface{ Scan(dest ...any) error }) (r Record, err error) {
+	var current int
+	var csr, cert, operation, state string
+	var notAfter, created, submitted, updated, next, lease int64
+	err = row.Scan(
+		&r.ID, &r.Authority, &r.Key, &current, &csr, &r.CSRHash, &r.Subject, &operation, &r.Label, &r.Template,
+		&r.ClientName, &r.ClientMethod, &r.ClientAddr, &state, &r.Attempts, &r.ReqID, &r.AfterReqID,
+		&cert, &r.Serial, &notAfter, &r.Code, &r.Message,
+		&created, &submitted, &updated, &next, &r.Tries, &r.LeaseOwner, &lease,
+	)
+	if err != nil {
+		return Record{}, err
+	}
+	if !slices.Contains(States(), State(state)) {
+		return Record{}, fmt.Errorf("record %s has the state %q, which this version does not know", r.ID, state)
+	}
+	r.Current, r.CSR, r.Certificate = current == 1, dearmour(csr), dearmour(cert)
+	r.Operation, r.State = ra.Operation(operation), State(state)
+	r.NotAfter, r.Created, r.Submitted = at(notAfter), at(created), at(submitted)
+	r.Updated, r.Next, r.LeaseUntil = at(updated), at(next), at(lease)
+	return r, nil
+}
+
+// scanAll reads all rows.
+func scanAll(rows *sql.Rows) (all []Record, err error) {
+	defer func() { _ = rows.Close() }() // what fails shows in rows.Err
+	for rows.Next() {
+		r, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	return all, rows.Err()
+}
+
+func truth(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func armour(kind string, der []byte) string {
+	if len(der) == 0 {
+		return ""
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+}
+
+func dearmour(text string) []byte {
+	block, _ := pem.Decode([]byte(text))
+	if block == nil {
+		return nil
+	}
+	return block.Bytes
+}
+
+// stamp is a time as it is stored: microseconds since 1970, 0 for none.
+func stamp(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func at(micros int64) time.Time {
+	if micros == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(micros).UTC()
+}

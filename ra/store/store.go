@@ -1,0 +1,204 @@
+// Package store keeps the registration authority's requests where a crash
+// cannot reach them, in SQLite or PostgreSQL, and makes of any [ra.Enroller]
+// one that loses nothing and submits nothing twice.
+//
+// AD CS Web Enrollment has no idempotency token: a POST whose answer is lost
+// has still issued a certificate. [Durable] therefore writes before it submits,
+// never repeats a submission by itself, and finds out what became of one whose
+// answer it has not seen before anything is tried again.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/onlineca/onlineca/ra/fault"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// busyTimeout is how long SQLite waits for another process.
+const busyTimeout = 10 * time.Second
+
+// postgresConnections bounds the pool of one process.
+const postgresConnections = 8
+
+// migrationLock is the number of the advisory lock that a process holds while
+// it migrates: several registration authorities may start at once.
+const migrationLock = 0x6f6e6c696e656361 // "onlineca"
+
+// Store is an open database of requests. It may be used by any number of
+// goroutines, and with PostgreSQL by any number of processes.
+type Store struct {
+	db       *sql.DB
+	postgres bool
+	name     string // the file, or the server and database, for errors
+}
+
+// Open opens the database at location and brings its tables up to date.
+// "postgres://…" is a PostgreSQL server; anything else is the path of an SQLite
+// file, which is made, readable by its owner alone, if it is not there.
+func Open(ctx context.Context, location string) (*Store, error) {
+	s, err := open(location)
+	if err == nil {
+		if err = s.migrate(ctx); err != nil {
+			_ = s.db.Close() // the first error says what is wrong
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// IsPostgres tells whether location means a PostgreSQL server.
+func IsPostgres(location string) bool {
+	return strings.HasPrefix(location, "postgres://") || strings.HasPrefix(location, "postgresql://")
+}
+
+func open(location string) (*Store, error) {
+	if IsPostgres(location) {
+		return openPostgres(location)
+	}
+	return openSQLite(location)
+}
+
+func openPostgres(location string) (*Store, error) {
+	u, err := url.Parse(location)
+	if err != nil {
+		// The parser's own error quotes the address, password and all.
+		return nil, errors.New("store: the address cannot be parsed; it has the form postgres://USER:PASSWORD@HOST/DATABASE")
+	}
+	db, err := sql.Open("pgx", location)
+	if err != nil {
+		return nil, fmt.Errorf("store: the address of %s is not good: %w", u.Redacted(), err)
+	}
+	db.SetMaxOpenConns(postgresConnections)
+	db.SetMaxIdleConns(postgresConnections)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	return &Store{db: db, postgres: true, name: u.Host + u.Path}, nil
+}
+
+func openSQLite(path string) (*Store, error) {
+	// SQLite makes its other files with the permissions of this one.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fault.New(fault.DiskFull, "store: open the database", err)
+	}
+	_ = f.Close() // nothing was written
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fault.New(fault.DiskFull, "store: open the database", err)
+	}
+	// FULL: what is written before a submission must outlive a power failure,
+	// not only the process.
+	query := url.Values{"_txlock": {"immediate"}, "_pragma": {
+		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "journal_mode(WAL)", "synchronous(FULL)",
+	}}
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: abs, RawQuery: query.Encode()}).String())
+	if err != nil {
+		return nil, fault.New(fault.DiskFull, "store: open "+path, err)
+	}
+	// SQLite has one writer at a time anyway; in one connection they queue
+	// without polling for each other's locks.
+	db.SetMaxOpenConns(1)
+	return &Store{db: db, name: path}, nil
+}
+
+func (s *Store) migrate(ctx context.Context) error {
+	dir, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return s.fault("migrate", err)
+	}
+	dialect, options := goose.DialectSQLite3, []goose.ProviderOption(nil)
+	if s.postgres {
+		locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(migrationLock), lock.WithLockTimeout(1, 60))
+		if err != nil {
+			return s.fault("migrate", err)
+		}
+		dialect, options = goose.DialectPostgres, append(options, goose.WithSessionLocker(locker))
+	}
+	p, err := goose.NewProvider(dialect, s.db, dir, options...)
+	if err != nil {
+		return s.fault("migrate", err)
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return s.fault("migrate", err)
+	}
+	return nil
+}
+
+// Close closes the database.
+func (s *Store) Close() error {
+	if err := s.db.Close(); err != nil {
+		return s.fault("close", err)
+	}
+	return nil
+}
+
+// Ping tells whether the database answers.
+func (s *Store) Ping(ctx context.Context) error {
+	if err := s.db.PingContext(ctx); err != nil {
+		return s.fault("ask", err)
+	}
+	return nil
+}
+
+// fault names a database that fails. To a client it is this server's own
+// trouble; nothing was submitted without having been written.
+func (s *Store) fault(doing string, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return fault.New(fault.Canceled, "store: "+doing+" "+s.name, err)
+	}
+	return fault.New(fault.DiskFull, "store: "+doing+" "+s.name, err)
+}
+
+// bind writes the placeholders of a statement as the database wants them: "?"
+// for SQLite, "$1" and on for PostgreSQL. No statement has a "?" in a string.
+func (s *Store) bind(query string) string {
+	if !s.postgres {
+		return query
+	}
+	var b strings.Builder
+	for n := 1; ; n++ {
+		before, after, found := strings.Cut(query, "?")
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		b.WriteString("$" + strconv.Itoa(n))
+		query = after
+	}
+}
+
+// transact runs f in a transaction.
+func (s *Store) transact(ctx context.Context, doing string, f func(tx *sql.Tx) error) error {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return s.fault(doing, err)
+	}
+	if err := f(tx); err != nil {
+		_ = tx.Rollback() // f's error says what is wrong
+		return s.fault(doing, err)
+	}
+	if err := tx.Commit(); err != nil {
+		return s.fault(doing, err)
+	}
+	return nil
+}

@@ -1,0 +1,122 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/onlineca/onlineca/ra"
+	"github.com/onlineca/onlineca/ra/fault"
+)
+
+// saveTime bounds the writing of an outcome, which must not depend on the
+// context that the submission had.
+const saveTime = 30 * time.Second
+
+// submit sends a request that this process has begun, and writes down what came
+// of it; after is the record with that. The client gets what the certificate authority said even if that
+// cannot be written: what is then missing in the database is found again as
+// after a crash.
+func (d *Durable) submit(ctx context.Context, rec Record, r ra.Request) (res ra.Result, after Record, err error) {
+	release := d.hold(ctx, rec.ID)
+	saved := false
+	defer func() {
+		release()
+		if !saved { // a panic: Begin finds the lease lapsed and settles it
+			d.log.Error("a submission has no outcome", zap.String("record", rec.ID))
+		}
+	}()
+	res, err = d.cfg.Next.Enroll(ctx, r)
+	d.outcome(&rec, res, err, time.Now())
+	saved = true
+	d.save(ctx, rec)
+	rec.LeaseOwner, rec.LeaseUntil = "", time.Time{}
+	return res, rec, err
+}
+
+// outcome puts what an enroller came back with into the record.
+func (d *Durable) outcome(rec *Record, res ra.Result, err error, now time.Time) {
+	rec.Updated, rec.Tries = now, 0
+	switch {
+	case err == nil && res.State == ra.Issued && res.Certificate != nil:
+		rec.issue(res.ReqID, res.Certificate)
+		rec.Next = time.Time{}
+		return
+	case err == nil && res.State == ra.Pending && res.ReqID != 0:
+		rec.State, rec.ReqID, rec.Code, rec.Message = Pending, res.ReqID, "", res.Message
+		rec.Next = now.Add(max(d.cfg.PollFirst, res.RetryAfter))
+		return
+	case err == nil:
+		err = fault.Newf(fault.Internal, "enrol", "the enroller came back with state %q and request %d", res.State, res.ReqID)
+	}
+	f := fault.Of(err)
+	rec.Code, rec.Message = f.Code.String(), err.Error()
+	switch {
+	case f.ReqID != 0 && final(f):
+		rec.State, rec.ReqID, rec.Next = Denied, f.ReqID, time.Time{}
+	case f.ReqID != 0:
+		// It is at the authority; only the certificate is not here.
+		rec.State, rec.ReqID, rec.Next = Pending, f.ReqID, now.Add(d.cfg.PollFirst)
+	case unsettled(err):
+		rec.State, rec.Next = Unknown, now
+	default:
+		rec.State, rec.Next = Failed, time.Time{}
+	}
+}
+
+// final tells whether a fault is the certificate authority's last word on a
+// request: a client is told that the request itself is the trouble.
+func final(f *fault.Fault) bool { return f.Code.Row().HTTP == 400 }
+
+// unsettled tells whether the request may have been granted all the same.
+func unsettled(err error) bool {
+	return fault.Of(err).Code.Row().Unsettled || errors.Is(err, fault.OutcomeUnknown)
+}
+
+// hold keeps the claim on a record until it is released.
+func (d *Durable) hold(ctx context.Context, id string) (release func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(d.cfg.Lease / 3)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+			if held, err := d.cfg.Store.Extend(ctx, id, d.claim.Owner, time.Now().Add(d.cfg.Lease)); (err != nil || !held) && ctx.Err() == nil {
+				d.log.Warn("the claim on a request could not be prolonged", zap.String("record", id), zap.Bool("held", held), zap.Error(err))
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+// save writes a record that this process has claimed, and gives up the claim.
+func (d *Durable) save(ctx context.Context, rec Record) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
+	defer cancel()
+	saved, err := d.cfg.Store.Save(ctx, rec, d.claim.Owner)
+	switch {
+	case err != nil:
+		d.log.Error("the outcome of a request could not be written", d.fields(rec, zap.Error(err))...)
+	case !saved:
+		d.log.Warn("the outcome of a request was not needed any more", d.fields(rec)...)
+	case rec.State == Issued:
+		d.audit.add(rec)
+	case rec.State == Unknown:
+		d.log.Warn("the outcome of a request is not known", d.fields(rec)...)
+	}
+}
+
+func (d *Durable) fields(rec Record, more ...zap.Field) []zap.Field {
+	return append([]zap.Field{
+		zap.String("record", rec.ID), zap.String("subject", rec.Subject), zap.String("state", string(rec.State)),
+		zap.Int("req_id", rec.ReqID), zap.String("serial", rec.Serial), zap.String("code", rec.Code), zap.String("message", rec.Message),
+	}, more...)
+}

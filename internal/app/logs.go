@@ -79,6 +79,7 @@ func serverLogs(s LogSettings, stderr io.Writer) (*zap.Logger, func(), error) {
 		pid := os.Getpid()
 		set.add(in(zaplog.StdoutFile), zaplog.CESStdout)
 		set.add(in(zaplog.ErrorFile), func(w zapcore.WriteSyncer) zapcore.Core { return zaplog.ErrorLog(w, pid, nil) })
+		set.add(in(zaplog.CAPFFile), func(w zapcore.WriteSyncer) zapcore.Core { return zaplog.CAPF(w, nil) })
 		set.add(in(zaplog.JSONFile), zaplog.JSON)
 	}
 	log, closeLogs, err := set.logger()

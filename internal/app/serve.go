@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 )
 
 // ServeOptions is what `onlineca serve` was told.
@@ -62,8 +63,20 @@ func Serve(ctx context.Context, o ServeOptions) error {
 	if own != "" {
 		fmt.Fprintf(o.Out, "          clients trust it by %s\n", own)
 	}
+	g, ctx := errgroup.WithContext(ctx)
+	if s.CAPF.Listen != "" {
+		phones, err := startCAPF(ctx, s, p, chain, l.Addr())
+		if err != nil {
+			return err
+		}
+		defer phones.close()
+		fmt.Fprintf(o.Out, "CAPF      %s, its certificate is in %s\n", phones.listen.Addr(), s.CAPF.Certificate)
+		g.Go(func() error { return phones.server.Serve(ctx, phones.listen) })
+	}
+	fmt.Fprintln(o.Out, "\nIt stays up until Ctrl-C.")
 	go o.reload(ctx, r, p.Log)
-	return r.Serve(ctx, l)
+	g.Go(func() error { return r.Serve(ctx, l) })
+	return g.Wait()
 }
 
 // parts reads the files of the settings, and warns of what is unwise in them.

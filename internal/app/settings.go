@@ -31,6 +31,7 @@ type Settings struct {
 	TLS     TLSSettings     `yaml:"tls,omitempty"`
 	Certsrv CertsrvSettings `yaml:"certsrv"`
 	EST     ESTSettings     `yaml:"est,omitempty"`
+	CAPF    CAPFSettings    `yaml:"capf,omitempty"`
 	Logs    LogSettings     `yaml:"logs,omitempty"`
 }
 
@@ -266,6 +267,7 @@ func (s *Settings) defaults() {
 	}
 	orDuration(&s.Certsrv.LoginPause, 10*time.Minute)
 	orDuration(&s.Certsrv.ChainRefresh, time.Hour)
+	s.CAPF.defaults(s.State)
 	orString(&s.EST.Realm, "estrealm")
 	orString(&s.EST.Certificates, "lsc")
 	s.EST.LabelSettings.defaults(s.Certsrv.Template)
@@ -312,7 +314,12 @@ func (s *Settings) resolve(dir string) {
 	} {
 		*p = under(dir, *p)
 	}
+	for _, p := range []*string{&s.CAPF.Devices, &s.CAPF.Certificate, &s.CAPF.PasswordFile} {
+		*p = under(dir, *p)
+	}
 	underAll(dir, s.Certsrv.TLS.CA)
+	underAll(dir, s.CAPF.LSCTrust)
+	underAll(dir, s.CAPF.MICTrust)
 	for _, l := range s.EST.all() {
 		l.Auth.Users = under(dir, l.Auth.Users)
 		l.Auth.Tokens = under(dir, l.Auth.Tokens)

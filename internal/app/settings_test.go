@@ -37,7 +37,7 @@ func TestExampleIsCompleteAndTellsTheDefaults(t *testing.T) {
 	}
 	clean := func(s *app.Settings) {
 		s.TLS.Names, s.Certsrv.TLS.CA, s.Certsrv.SAN = nil, nil, nil
-		s.EST.Labels, s.EST.TrustedProxies = nil, nil
+		s.EST.Labels, s.EST.TrustedProxies, s.CAPF.LSCTrust, s.CAPF.MICTrust = nil, nil, nil, nil
 		l := &s.EST.LabelSettings
 		l.CSRAttrs, l.Auth.ClientCA, l.Policy.Keys, l.Policy.Hashes, l.Policy.SANTypes = nil, nil, nil, nil, nil
 	}

@@ -17,9 +17,10 @@ const (
 	lscDir     = "lsc"
 	logsDir    = "logs"
 	curlDir    = "curl"
+	capfDir    = "capf"
 )
 
-var leavings = []string{markerFile, chainFile, lscDir, logsDir, curlDir}
+var leavings = []string{markerFile, chainFile, lscDir, logsDir, curlDir, capfDir}
 
 // prepare makes dir, or clears what an earlier lab left in it: every run has a
 // CA of its own, so the certificates and logs of the last one mean nothing

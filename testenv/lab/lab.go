@@ -213,15 +213,27 @@ func port(a net.Addr) string {
 }
 
 // run enrols the phones and says what came of it.
-func (s *servers) run(ctx context.Context, c Config) (capf.Summary, error) {
+func (s *servers) run(ctx context.Context, c Config) (sum capf.Summary, err error) {
 	chainPath := filepath.Join(c.Out, chainFile)
 	chainPEM := s.certsrv.PKI.ChainPEM()
 	if err := renameio.WriteFile(chainPath, chainPEM, 0o644); err != nil {
 		return capf.Summary{}, fmt.Errorf("lab: write the CA's chain: %w", err)
 	}
-	sum, err := s.enroll(ctx, c, len(chainPEM))
+	if err := os.MkdirAll(filepath.Join(c.Out, capfDir), 0o700); err != nil {
+		return capf.Summary{}, fmt.Errorf("lab: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Join(c.Out, lscDir), 0o750); err != nil {
+		return capf.Summary{}, fmt.Errorf("lab: %w", err)
+	}
+	phones, err := s.startCAPF(ctx, c)
 	if err != nil {
-		return sum, err
+		return capf.Summary{}, fmt.Errorf("lab: start CAPF: %w", err)
+	}
+	defer func() { err = errors.Join(err, phones.stop()) }()
+	fmt.Fprintf(c.Progress, "%d phones call CAPF at %s (keys: %s)\n", c.Phones, phones.addr, keyName(c.Key))
+	sum = phones.callIn(ctx, c)
+	if ctx.Err() != nil {
+		return sum, ctx.Err()
 	}
 	if err := sum.WriteTable(c.Result); err != nil {
 		return sum, fmt.Errorf("lab: %w", err)
@@ -237,8 +249,8 @@ func (s *servers) run(ctx context.Context, c Config) (capf.Summary, error) {
 	return sum, nil
 }
 
-// enroll makes the phones' keys and requests, and enrols them as CAPF does.
-func (s *servers) enroll(ctx context.Context, c Config, chainLength int) (capf.Summary, error) {
+// estConfig is how CAPF reaches the registration authority.
+func (s *servers) estConfig() capf.ESTConfig {
 	roots := x509.NewCertPool()
 	roots.AddCert(s.certsrv.Root)
 	est := capf.ESTConfig{
@@ -246,7 +258,12 @@ func (s *servers) enroll(ctx context.Context, c Config, chainLength int) (capf.S
 		Username: labDomain + `\` + labUser, Password: s.password,
 	}
 	change(s.options.est, &est)
-	client, err := capf.NewESTClient(est)
+	return est
+}
+
+// enroll makes the phones' keys and requests, and enrols them as CAPF does.
+func (s *servers) enroll(ctx context.Context, c Config, chainLength int) (capf.Summary, error) {
+	client, err := capf.NewESTClient(s.estConfig())
 	if err != nil {
 		return capf.Summary{}, fmt.Errorf("lab: %w", err)
 	}

@@ -1,0 +1,180 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/onlineca/onlineca/capf"
+	"github.com/onlineca/onlineca/capf/devices"
+)
+
+// CAPFParts is what CAPF needs beside its settings.
+type CAPFParts struct {
+	// Certificate is CAPF's own.
+	Certificate tls.Certificate
+	// Devices is the device table.
+	Devices capf.DeviceTable
+	// EST says how to reach the registration authority.
+	EST capf.ESTConfig
+	// Anchors verify what it delivers; none means what it gives for its CA.
+	Anchors []*x509.Certificate
+	// LSCTrust and MICTrust are the CAs that phones may authenticate by.
+	LSCTrust, MICTrust []*x509.Certificate
+	// Log may be nil.
+	Log *zap.Logger
+}
+
+// NewCAPF wires CAPF: towards phones its own protocol, towards the registration
+// authority EST. It writes the trace of a start with an Online CA.
+func NewCAPF(ctx context.Context, s Settings, p CAPFParts) (*capf.Server, error) {
+	c := &s.CAPF
+	local, err := capf.NewLocalCA(p.Certificate, c.ValidityDays, nil)
+	if err != nil {
+		return nil, err
+	}
+	cfg := capf.ServerConfig{
+		Certificate: p.Certificate, LegacyTLS: c.LegacyTLS, Devices: p.Devices,
+		Issuer: capf.IssuerKind(c.Issuer), Local: local, LocalFallback: c.LocalFallback,
+		LSCTrust: p.LSCTrust, MICTrust: p.MICTrust, OneAttempt: c.OneAttempt,
+		MaxConnections: c.MaxConnections, MaxPerAddress: c.MaxPerAddress, Logger: p.Log,
+		Timeouts: capf.Timeouts{Keygen: c.KeygenTimeout},
+	}
+	if p.EST.Server != "" {
+		client, err := capf.NewESTClient(p.EST)
+		if err != nil {
+			return nil, err
+		}
+		online, err := capf.NewEnroller(capf.EnrollerConfig{Client: client, Logger: p.Log, Anchors: anchorsOf(p.Anchors)})
+		if err != nil {
+			return nil, err
+		}
+		cfg.Online = online
+		online.Start(ctx, s.service(p.Anchors))
+	}
+	return capf.NewServer(cfg)
+}
+
+// anchorsOf trusts certs; none leaves it to the EST server to say what its CA is.
+func anchorsOf(certs []*x509.Certificate) capf.Anchors {
+	if len(certs) == 0 {
+		return capf.Anchors{}
+	}
+	return capf.AnchorsOf(certs)
+}
+
+// service is what CAPF notes of the Online CA when it starts.
+func (s *Settings) service(anchors []*x509.Certificate) capf.Service {
+	v := capf.Service{Port: 443, Template: s.Certsrv.Template}
+	if u, err := url.Parse(s.Certsrv.URL); err == nil {
+		v.Host = u.Hostname()
+		if n, err := strconv.Atoi(u.Port()); err == nil {
+			v.Port = n
+		}
+	}
+	for _, a := range anchors {
+		v.CACertLength += len(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.Raw}))
+	}
+	return v
+}
+
+// runningCAPF is CAPF in the process of the registration authority.
+type runningCAPF struct {
+	server  *capf.Server
+	listen  net.Listener
+	devices *devices.Table
+}
+
+// startCAPF opens CAPF's files and its port. est is the address that the
+// registration authority listens on, p what it was started with.
+func startCAPF(ctx context.Context, s Settings, p Parts, chain []*x509.Certificate, est net.Addr) (_ *runningCAPF, err error) {
+	cert, err := capf.LoadServerCertificate(s.CAPF.Certificate, pkix.Name{}, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	r := new(runningCAPF)
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
+	if r.devices, err = devices.Open(ctx, s.CAPF.Devices); err != nil {
+		return nil, err
+	}
+	if r.listen, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.CAPF.Listen); err != nil {
+		return nil, fmt.Errorf("capf.listen: %w", err)
+	}
+	parts := CAPFParts{Certificate: cert, Devices: r.devices, Anchors: chain, LSCTrust: chain, Log: p.Log}
+	var errs []error
+	for _, t := range []struct {
+		key   string
+		paths []string
+		certs *[]*x509.Certificate
+	}{{"capf.lsc_trust", s.CAPF.LSCTrust, &parts.LSCTrust}, {"capf.mic_trust", s.CAPF.MICTrust, &parts.MICTrust}} {
+		more, err := ReadCertificates(t.key, t.paths...)
+		errs = append(errs, err)
+		*t.certs = append(*t.certs, more...)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	if parts.EST, err = s.ownEST(p, est); err != nil {
+		return nil, err
+	}
+	r.server, err = NewCAPF(ctx, s, parts)
+	return r, err
+}
+
+// ownEST is how CAPF reaches the registration authority in its own process: the
+// certificate that it must present is known, so it is the only root.
+func (s *Settings) ownEST(p Parts, est net.Addr) (capf.ESTConfig, error) {
+	username, password := s.Certsrv.Username, p.Password
+	if s.CAPF.PasswordFile != "" {
+		var err error
+		username = s.CAPF.Username
+		if password, err = ReadPassword("capf.password_file", s.CAPF.PasswordFile); err != nil {
+			return capf.ESTConfig{}, err
+		}
+	}
+	host, port, _ := net.SplitHostPort(est.String())
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	leaf := leafOf(p.Certificate)
+	if leaf.VerifyHostname(host) != nil && len(leaf.DNSNames) > 0 {
+		host = leaf.DNSNames[0]
+	}
+	addr := est.String()
+	if strings.HasPrefix(addr, "0.0.0.0:") || strings.HasPrefix(addr, "[::]:") {
+		addr = net.JoinHostPort("127.0.0.1", port)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(leaf)
+	return capf.ESTConfig{
+		Server: "https://" + net.JoinHostPort(host, port), Label: s.CAPF.Label, Roots: roots, Logger: p.Log,
+		Username: username, Password: password, Timeout: s.CAPF.ESTTimeout, RetryWait: -1,
+		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		},
+	}, nil
+}
+
+func (r *runningCAPF) close() {
+	if r.listen != nil {
+		r.listen.Close()
+	}
+	if r.devices != nil {
+		r.devices.Close()
+	}
+}

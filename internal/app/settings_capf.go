@@ -1,0 +1,84 @@
+package app
+
+import (
+	"path/filepath"
+	"time"
+
+	"github.com/onlineca/onlineca/capf"
+)
+
+// CAPFSettings is CAPF towards phones. Without a listening address there is
+// none.
+type CAPFSettings struct {
+	// Listen is the address that phones connect to; the product's port is 3804.
+	Listen string `yaml:"listen,omitempty"`
+	// Devices is the device table, an SQLite file. Default: devices.db in the
+	// state directory.
+	Devices string `yaml:"devices,omitempty"`
+	// Certificate is CAPF's own certificate with its key, one PEM file, which is
+	// made if it is not there. Default: capf.pem in the state directory.
+	Certificate string `yaml:"certificate,omitempty"`
+	// LegacyTLS lets phones of the 7900 series in: TLS 1.0, RSA key exchange.
+	LegacyTLS bool `yaml:"legacy_tls,omitempty"`
+
+	// Issuer issues for devices that name none: online (default), local (CAPF
+	// itself) or offline.
+	Issuer string `yaml:"issuer,omitempty"`
+	// LocalFallback has CAPF itself issue for devices that cannot sign a
+	// request. They are refused otherwise.
+	LocalFallback bool `yaml:"local_fallback,omitempty"`
+	// ValidityDays is how long what CAPF itself issues is valid. Default 365.
+	ValidityDays int `yaml:"validity_days,omitempty"`
+
+	// LSCTrust and MICTrust name PEM files with the CAs whose certificates
+	// phones may authenticate with.
+	LSCTrust []string `yaml:"lsc_trust,omitempty"`
+	MICTrust []string `yaml:"mic_trust,omitempty"`
+
+	// OneAttempt ends an operation at the first session that fails, as the
+	// product does.
+	OneAttempt bool `yaml:"one_attempt,omitempty"`
+	// MaxConnections bounds how many phones are connected at once. Default 4096.
+	MaxConnections int `yaml:"max_connections,omitempty"`
+	// MaxPerAddress is the same for one address, -1 for no bound. Default 64.
+	MaxPerAddress int `yaml:"max_per_address,omitempty"`
+	// KeygenTimeout is how long a phone may take for its key. Default 30m.
+	KeygenTimeout time.Duration `yaml:"keygen_timeout,omitempty"`
+	// Label, Username and PasswordFile are for CAPF's own EST client, where the
+	// paths without a label, or certsrv's account, are not what it should use.
+	Label        string `yaml:"label,omitempty"`
+	Username     string `yaml:"username,omitempty"`
+	PasswordFile string `yaml:"password_file,omitempty"`
+	// ESTTimeout is CAPF's patience with the registration authority. Default
+	// 10s, as in the product.
+	ESTTimeout time.Duration `yaml:"est_timeout,omitempty"`
+}
+
+func (c *CAPFSettings) defaults(state string) {
+	orString(&c.Issuer, string(capf.IssuerOnline))
+	orString(&c.Devices, filepath.Join(state, "devices.db"))
+	orString(&c.Certificate, filepath.Join(state, "capf.pem"))
+	orDuration(&c.KeygenTimeout, 30*time.Minute)
+	orDuration(&c.ESTTimeout, capf.DefaultESTTimeout)
+	if c.ValidityDays == 0 {
+		c.ValidityDays = 365
+	}
+}
+
+func (c *CAPFSettings) validate(v *mistakes) {
+	if c.Listen != "" {
+		v.address("capf.listen", c.Listen)
+	}
+	if (c.Username == "") != (c.PasswordFile == "") {
+		v.add("capf", "username and password_file go together: give both or neither")
+	}
+	v.oneOf("capf.issuer", c.Issuer, string(capf.IssuerOnline), string(capf.IssuerLocal), string(capf.IssuerOffline))
+	v.between("capf.validity_days", c.ValidityDays, 1, 1825)
+	v.between("capf.max_connections", c.MaxConnections, 0, 1<<20)
+	v.between("capf.max_per_address", c.MaxPerAddress, -1, 1<<20)
+	for key, d := range map[string]time.Duration{"capf.keygen_timeout": c.KeygenTimeout, "capf.est_timeout": c.ESTTimeout} {
+		if d < time.Millisecond {
+			v.add(key, "%v is too short; write a duration with its unit, for example 10s", d)
+		}
+	}
+}

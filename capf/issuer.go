@@ -35,14 +35,15 @@ type issuance struct {
 	err  error
 }
 
-// failure is how the session that waited ends if there is no certificate. The
-// device table knows already.
-func (i *issuance) failure() error {
-	if i.err == nil {
-		return nil
-	}
-	f := faultFailure(i.err)
+// failed is how the session that waited ends if there is no certificate. The
+// device table knows already. A phone whose operation stays scheduled is told
+// to come back.
+func (s *Server) failed(err error) *failure {
+	f := faultFailure(err)
 	f.unrecorded = true
+	if f.keep && !s.cfg.OneAttempt {
+		f.later = max(s.cfg.RetryDelay, fault.Of(err).RetryAfter)
+	}
 	return f
 }
 

@@ -250,8 +250,14 @@ func TestCAFailures(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := p.Run(t.Context()); err == nil {
-				t.Fatal("the phone succeeded")
+			want := phone.FailDeclined
+			if tt.op == OperationUpgrade {
+				want = phone.FailLater
+			}
+			_, err = p.Run(t.Context())
+			var e *phone.Error
+			if !errors.As(err, &e) || e.Failure != want {
+				t.Fatalf("the phone: %v, want %q", err, want)
 			}
 			d := b.device(testDevice)
 			if tt.status == 0 {

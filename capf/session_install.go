@@ -138,7 +138,10 @@ func (p *session) awaitCA(ctx context.Context, i *issuance) (*LSC, error) {
 	for n := 0; ; n++ {
 		select {
 		case <-i.done:
-			return i.lsc, i.failure()
+			if i.err != nil {
+				return nil, p.srv.failed(i.err)
+			}
+			return i.lsc, nil
 		case f := <-p.frames:
 			if _, _, err := p.step(ctx, StateAwaitCACert, f); err != nil {
 				p.say(ctx, false, "The request stays with the CA: the certificate will be delivered at the next contact")

@@ -15,14 +15,12 @@ import (
 	"crypto/x509/pkix"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -427,128 +425,5 @@ func TestServerCertificate(t *testing.T) {
 		if _, err := phone.Run(t.Context(), cfg); err != nil {
 			t.Errorf("%s, tolerated: %v", name, err)
 		}
-	}
-}
-
-func TestParseIdentity(t *testing.T) {
-	f := newFake(t, nil)
-	rsaKey, _ := rsa.GenerateKey(rand.Reader, 1024)
-	ecKey, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	block := func(kind string, der []byte) string {
-		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
-	}
-	pkcs8, _ := x509.MarshalPKCS8PrivateKey(rsaKey)
-	sec1, _ := x509.MarshalECPrivateKey(ecKey)
-	rsaCert, ecCert := block("CERTIFICATE", f.issue(rsaKey.Public())), block("CERTIFICATE", f.issue(ecKey.Public()))
-	for name, text := range map[string]string{
-		"PKCS#8, key first":         block("PRIVATE KEY", pkcs8) + rsaCert,
-		"PKCS#1, certificate first": "some words\n" + rsaCert + block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsaKey)),
-		"SEC 1 with parameters":     block("EC PARAMETERS", []byte{6, 0}) + block("EC PRIVATE KEY", sec1) + ecCert,
-	} {
-		id, err := phone.ParseIdentity([]byte(text))
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-			continue
-		}
-		again, err := id.PEM()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if back, err := phone.ParseIdentity(again); err != nil || !bytes.Equal(back.Certificate, id.Certificate) {
-			t.Errorf("%s, written and read: %v", name, err)
-		}
-	}
-	for want, text := range map[string]string{
-		"no private key":     rsaCert,
-		"no certificate":     block("PRIVATE KEY", pkcs8),
-		"do not belong":      block("PRIVATE KEY", pkcs8) + ecCert,
-		"encrypted":          block("ENCRYPTED PRIVATE KEY", pkcs8) + rsaCert,
-		"two private keys":   block("PRIVATE KEY", pkcs8) + block("PRIVATE KEY", pkcs8) + rsaCert,
-		"its private key":    block("PRIVATE KEY", []byte{1}) + rsaCert,
-		"its certificate: x": block("PRIVATE KEY", pkcs8) + block("CERTIFICATE", []byte{1}),
-	} {
-		if _, err := phone.ParseIdentity([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %q", err, want)
-		}
-	}
-}
-
-func TestConfig(t *testing.T) {
-	roots := x509.NewCertPool()
-	for want, cfg := range map[string]phone.Config{
-		"device name":      {Server: "x:1", Roots: roots},
-		"address of CAPF":  {Device: sep, Roots: roots},
-		"certificates to":  {Device: sep, Server: "x:1"},
-		"no version 4":     {Device: sep, Server: "x:1", Roots: roots, Version: 4},
-		"ENCRYPT exchange": {Device: sep, Server: "x:1", Roots: roots, Encrypt: wire.EncryptStyle{Request: 1}},
-		"goes with an LSC": {Device: sep, Server: "x:1", Roots: roots, Auth: phone.Auth{SUDI: &phone.Identity{}}},
-	} {
-		if _, err := phone.New(cfg); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %q", err, want)
-		}
-	}
-}
-
-func TestPool(t *testing.T) {
-	p := phone.Pool{Size: 2}
-	var mu sync.Mutex
-	different := make(map[crypto.Signer]int)
-	var wg sync.WaitGroup
-	for range 10 {
-		wg.Go(func() {
-			k, err := p.Key(t.Context(), wire.KeySpec{Type: wire.EC})
-			if err != nil {
-				t.Error(err)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			different[k]++
-		})
-	}
-	wg.Wait()
-	if len(different) != 2 {
-		t.Errorf("%d keys", len(different))
-	}
-}
-
-func TestFleetSummary(t *testing.T) {
-	f := newFake(t, nil)
-	end := func(reason string) func(c *peer) {
-		return func(c *peer) {
-			c.send("55 01 00000001 0004 | 07 0001 03")
-			c.recv()
-			c.send("55 0f 00000001 0004 | 01 0001 " + reason)
-		}
-	}
-	scripts := []func(c *peer){end("00"), end("07"), end("09"), end("00"), end("07")}
-	var order []int
-	s := phone.Fleet{Count: len(scripts), Parallel: 2,
-		Config:  func(i int) phone.Config { return f.config(scripts[i]) },
-		Observe: func(_ phone.Outcome, done, total int) { order = append(order, done) },
-	}.Run(t.Context())
-	if s.Total != 5 || s.Succeeded != 2 || s.Failed != 3 || s.Attempts != 5 || s.Operations[phone.None] != 2 ||
-		s.Failures[phone.FailDeclined] != 2 || s.Failures[phone.FailUnknown] != 1 || s.Examples[phone.FailUnknown] == nil {
-		t.Errorf("%+v", s)
-	}
-	if len(order) != 5 || order[4] != 5 {
-		t.Errorf("reported %v", order)
-	}
-	if s.P50 <= 0 || s.P50 > s.P95 || s.P95 > s.P99 || s.PerSecond <= 0 {
-		t.Errorf("%v %v %v %v", s.P50, s.P95, s.P99, s.PerSecond)
-	}
-	var text bytes.Buffer
-	if err := s.WriteText(&text); err != nil || !strings.Contains(text.String(), "5 phones") || !strings.Contains(text.String(), "declined             2") {
-		t.Errorf("%v\n%s", err, text.String())
-	}
-}
-
-// A fleet that is cancelled ends at once, and says so.
-func TestFleetCancelled(t *testing.T) {
-	f := newFake(t, nil)
-	ctx, cancel := context.WithCancel(t.Context())
-	silent := func(c *peer) { cancel(); c.recv() }
-	s := phone.Fleet{Count: 3, Config: func(int) phone.Config { return f.config(silent) }}.Run(ctx)
-	if s.Failures[phone.FailCancelled] != 3 {
-		t.Errorf("%v", s.Failures)
 	}
 }

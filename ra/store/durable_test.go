@@ -528,7 +528,7 @@ func TestAnAuthorityThatIsDownSettlesNothing(t *testing.T) {
 		b.refused(storetest.Request(t, "SEP1", "ciscora"), fault.InProgress)
 		b.sleep(time.Hour)
 		b.state("SEP1", store.Unknown)
-		if rec := b.record("SEP1"); rec.Code != "connection-refused" || rec.Next.Sub(time.Now()) <= 0 {
+		if rec := b.record("SEP1"); rec.Code != "connection-refused" || time.Until(rec.Next) <= 0 {
 			t.Errorf("%+v", rec)
 		}
 	})

@@ -186,11 +186,11 @@ func (s *Store) decide(ctx context.Context, id string, now time.Time, change fun
 			refused = fmt.Errorf("store: request %s is being asked after at this moment; try again", r.ID)
 			return nil
 		}
-		if refused = change(&r); refused != nil {
-			return nil
+		if refused = change(&r); refused == nil {
+			r.Updated = now
+			return s.update(ctx, tx, r)
 		}
-		r.Updated = now
-		return s.update(ctx, tx, r)
+		return nil
 	})
 	if err == nil {
 		err = refused

@@ -24,11 +24,12 @@ func (d *Durable) ask(ctx context.Context, id string, now time.Time) (Record, er
 	release := d.hold(ctx, id)
 	defer release()
 	csr, err := rec.Request()
-	if err != nil {
+	switch {
+	case err != nil:
 		err = fault.New(fault.Internal, "read the request of record "+rec.ID, err)
-	} else if rec.State == Unknown {
+	case rec.State == Unknown:
 		err = d.search(ctx, &rec, csr)
-	} else {
+	default:
 		err = d.poll(ctx, &rec, csr)
 	}
 	now = time.Now()

@@ -483,3 +483,74 @@ func TestOutcomeUnknown(t *testing.T) {
 		t.Errorf("interrupted: %v", err)
 	}
 }
+
+// Given up before anything was sent is given up, and nothing else.
+func TestCanceled(t *testing.T) {
+	s := testenv.New(t, testenv.Config{})
+	c := newClient(t, config(s))
+	ctx, cancel := context.WithCancel(t.Context())
+	s.Inject(testenv.Hang, testenv.On(testenv.StepHandshake))
+	time.AfterFunc(30*time.Millisecond, cancel)
+	if _, err := c.Enroll(ctx, request(t, "SEP001122334455")); !errors.Is(err, fault.Canceled) || errors.Is(err, fault.OutcomeUnknown) {
+		t.Errorf("%v", err)
+	}
+	c.Close()
+	if _, err := c.Enroll(t.Context(), request(t, "SEP001122334455")); !errors.Is(err, fault.Canceled) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+func TestProbe(t *testing.T) {
+	for mode, want := range map[testenv.EPA]string{testenv.EPAOff: "off", testenv.EPAAccept: "accept", testenv.EPARequire: "required"} {
+		s := testenv.New(t, testenv.Config{EPA: mode})
+		p, err := newClient(t, config(s)).Probe(t.Context())
+		if err != nil || p.Mode() != want {
+			t.Errorf("%s: %q, %v", mode, p.Mode(), err)
+		}
+	}
+	s := testenv.New(t, testenv.Config{})
+	cfg := config(s)
+	cfg.Password = "wrong"
+	if _, err := newClient(t, cfg).Probe(t.Context()); !errors.Is(err, fault.BadCredentials) {
+		t.Errorf("%v", err)
+	}
+}
+
+// IIS can be set to forget the login after each request. That is no wrong
+// password, and costs no failed logon.
+func TestLoginThatDoesNotLast(t *testing.T) {
+	s := testenv.New(t, testenv.Config{AuthPersistSingleRequest: true})
+	c := newClient(t, config(s))
+	_, err := c.Enroll(t.Context(), request(t, "SEP001122334455"))
+	if !errors.Is(err, fault.ServerError) || errors.Is(err, fault.OutcomeUnknown) || !strings.Contains(err.Error(), "authPersistSingleRequest") || s.FailedLogons() != 0 {
+		t.Errorf("%v, %d failed logons", err, s.FailedLogons())
+	}
+}
+
+// A session that the server has forgotten is replaced, and the request sent
+// again: it was not taken.
+func TestForgottenSession(t *testing.T) {
+	s := testenv.New(t, testenv.Config{})
+	c := newClient(t, config(s))
+	if err := c.Login(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Inject(testenv.SessionLost, testenv.On(testenv.StepSubmit))
+	if _, err := c.Enroll(t.Context(), request(t, "SEP001122334455")); err != nil || s.Submissions() != 1 || s.Handshakes() != 2 {
+		t.Errorf("%v, %d submissions, %d logins", err, s.Submissions(), s.Handshakes())
+	}
+}
+
+// The attributes of a request as they reach the CA, and where they do not.
+func TestRequestAttributes(t *testing.T) {
+	s := testenv.New(t, testenv.Config{SANAttribute: true})
+	cfg := config(s)
+	cfg.SAN, cfg.Marker = []string{"dns={cn}.example.com"}, "lab"
+	res, err := newClient(t, cfg).Enroll(t.Context(), request(t, "SEP001122334455"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(res.Certificate.DNSNames) != 1 || res.Certificate.DNSNames[0] != "SEP001122334455.example.com" {
+		t.Errorf("%v", res.Certificate.DNSNames)
+	}
+}

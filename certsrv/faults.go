@@ -215,26 +215,35 @@ func isSelfSigned(c *x509.Certificate) bool {
 	return string(c.RawIssuer) == string(c.RawSubject)
 }
 
-// refusal is what certsrv says when it does not issue, as an error.
-type refusal struct {
+// Refusal is what certsrv said of a request that it did not grant. errors.As
+// finds it in the Fault.
+type Refusal struct {
+	// Denied says that the CA denied the request, or revoked what it had
+	// issued; else it failed at it, and may grant it another time.
+	Denied bool
+	// ReqID is the request's number, 0 if the CA gave it none.
+	ReqID int
+	// Disposition is the CA's: 1 error, 2 denied, 6 revoked; 0 if not shown.
 	Disposition int
-	HRESULT     uint32
+	// HRESULT is the Windows status, 0 if not shown; see [HRESULT].
+	HRESULT uint32
+	// Message is the CA's own.
+	Message string
 }
 
 // Error names the status and says what to do about it, as far as it is known.
-func (r *refusal) Error() string {
+func (r *Refusal) Error() string {
 	name, hint := HRESULT(r.HRESULT)
-	var parts []string
-	if name != "" {
-		parts = append(parts, name)
+	switch {
+	case name != "":
+		return name + ": " + hint
+	case r.HRESULT != 0:
+		return "a status that this program does not know"
+	case r.Disposition != 0:
+		return fmt.Sprintf("disposition %d, no status", r.Disposition)
+	default:
+		return "certsrv showed no status"
 	}
-	if hint != "" {
-		parts = append(parts, hint)
-	}
-	if len(parts) == 0 {
-		return fmt.Sprintf("disposition %d", r.Disposition)
-	}
-	return strings.Join(parts, ": ")
 }
 
 // refused makes a Fault of a page that says no.
@@ -247,8 +256,8 @@ func (k call) refused(o outcome) *fault.Fault {
 		Code: o.code(), Op: "certsrv: " + k.op + " " + k.url, ReqID: id,
 		HRESULT: o.HRESULT, Message: o.Message,
 	}
-	if o.HRESULT != 0 || o.Disposition != 0 {
-		f.Err = &refusal{o.Disposition, o.HRESULT}
+	if no := o.Kind == denied || o.Kind == revoked; no || o.Kind == failed {
+		f.Err = &Refusal{Denied: no, ReqID: id, Disposition: o.Disposition, HRESULT: o.HRESULT, Message: o.Message}
 	}
 	return f
 }

@@ -99,10 +99,10 @@ func (c *Client) explain(ctx context.Context, f *fault.Fault) error {
 	if err != nil || o.HRESULT == 0 {
 		return f
 	}
-	full := *f
-	o.Kind = denied
-	full.Code, full.HRESULT, full.Err = o.code(), o.HRESULT, &refusal{2, o.HRESULT}
-	return &full
+	o.Kind, o.ReqID = denied, f.ReqID
+	full := k.refused(o)
+	full.Op, full.Message = f.Op, f.Message
+	return full
 }
 
 // Fetch asks what became of request id. The certificate must carry csr's key.

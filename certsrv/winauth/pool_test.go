@@ -534,3 +534,27 @@ func TestClose(t *testing.T) {
 		t.Errorf("after Close: %v", err)
 	}
 }
+
+// An idle session ends by itself.
+func TestIdleTimeout(t *testing.T) {
+	s := start(t, nil)
+	cfg := s.config()
+	cfg.IdleTimeout = 20 * time.Millisecond
+	p := newPool(t, cfg)
+	if _, err := p.Login(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	giveUp := time.After(10 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for p.Stats().Open != 0 {
+		select {
+		case <-giveUp:
+			t.Fatalf("%+v", p.Stats())
+		case <-tick.C:
+		}
+	}
+	if _, err := p.Login(t.Context()); err != nil || s.ok.Load() != 2 {
+		t.Errorf("%v, %d logins", err, s.ok.Load())
+	}
+}

@@ -125,10 +125,7 @@ func (p *Pool) resend(ctx context.Context, req *http.Request, b *body, x *Exchan
 // back to the pool and its place to release.
 func (p *Pool) try(ctx context.Context, req *http.Request, b *body, s *session, x *Exchange, release func()) (*http.Response, error) {
 	start := p.cfg.Now()
-	cancel := func() {}
-	if x.Timeout > 0 {
-		ctx, cancel = context.WithTimeout(ctx, x.Timeout)
-	}
+	ctx, cancel := p.bound(ctx, x.Timeout)
 	out := req.Clone(ctx)
 	out.Header.Del("Authorization")
 	var err error
@@ -139,6 +136,10 @@ func (p *Pool) try(ctx context.Context, req *http.Request, b *body, s *session, 
 	}
 	p.requests.Add(1)
 	resp, err := s.tr.RoundTrip(out)
+	if err == nil && ctx.Err() != nil {
+		_ = resp.Body.Close() // the server answered because it was being cut off
+		err = ctx.Err()
+	}
 	if err != nil {
 		defer cancel()
 		p.drop(s)
@@ -156,6 +157,19 @@ func (p *Pool) try(ctx context.Context, req *http.Request, b *body, s *session, 
 	l.stop = context.AfterFunc(ctx, l.end)
 	resp.Body, resp.Request = l, req
 	return resp, nil
+}
+
+// bound returns a context that ends when the time for an exchange is over, or
+// the pool is closed.
+func (p *Pool) bound(ctx context.Context, timeout time.Duration) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(p.life, cancel)
+	end := func() { stop(); cancel() }
+	if timeout <= 0 {
+		return ctx, end
+	}
+	ctx, cancelTimeout := context.WithTimeout(ctx, timeout)
+	return ctx, func() { cancelTimeout(); end() }
 }
 
 // body hands out a request's body, at first the one it came with.
@@ -207,10 +221,10 @@ func (l *lent) Read(b []byte) (int, error) {
 	case errors.Is(err, io.EOF):
 		l.whole.Store(true)
 	case err != nil:
-		err = &PhaseError{
+		err = l.pool.orClosed(&PhaseError{
 			Phase: PhaseBody, Sent: true, Received: l.n.Load(),
 			Elapsed: l.pool.cfg.Now().Sub(l.start), Err: orContext(l.ctx, err),
-		}
+		})
 	}
 	return n, err
 }

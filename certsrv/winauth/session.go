@@ -83,10 +83,12 @@ func (s *session) dial(context.Context, string, string) (net.Conn, error) {
 	return s.conn, nil
 }
 
-// close ends the session. It may be called more than once.
+// close ends the session. It may be called more than once. TLS's farewell is
+// left out: it could wait for a server that does not read, and it tells a
+// server to finish an answer that nobody wants.
 func (s *session) close() {
 	s.once.Do(func() {
-		_ = s.conn.Close()
+		_ = s.conn.NetConn().Close()
 		s.tr.CloseIdleConnections()
 	})
 }

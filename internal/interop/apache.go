@@ -222,7 +222,9 @@ func (a *ApacheServer) run(tb testing.TB, dir string, port int) {
 	go func() { ended <- cmd.Wait() }()
 	tb.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = <-ended // killed, it says
+		if err := <-ended; err != nil && cmd.ProcessState.Exited() && cmd.ProcessState.ExitCode() != 0 {
+			tb.Logf("Apache: %v", err)
+		}
 	})
 	giveUp := time.After(20 * time.Second)
 	tick := time.NewTicker(20 * time.Millisecond)

@@ -27,6 +27,7 @@ func (c *Client) fault(k call, err error, x *winauth.Exchange) *fault.Fault {
 	f := &fault.Fault{Op: "certsrv: " + k.op + " " + k.url, ReqID: k.reqID, Err: err}
 	var subject string
 	f.Code, subject, f.Curl = c.classify(k, err, x)
+	f.Unsent = k.step == event.StepSubmit && x != nil && !x.Sent
 	var ph *winauth.PhaseError
 	elapsed := time.Duration(0)
 	if errors.As(err, &ph) {

@@ -75,6 +75,9 @@ type Result struct {
 	RetryAfter time.Duration
 	// Message is the certificate authority's own words, if it had any.
 	Message string
+	// Target names the certsrv that ReqID is a number of, where there may be
+	// several. See [Failover].
+	Target string
 }
 
 // Enroller turns a request into a certificate.

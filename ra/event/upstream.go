@@ -165,3 +165,39 @@ func (RAStarted) Kind() string { return "ra-started" }
 
 // Kind returns "product-text".
 func (ProductText) Kind() string { return "product-text" }
+
+// BreakerChanged says that the circuit breaker of a certsrv has another state:
+// "open", "half-open" or "closed". Code and Error are those of the failure that
+// opened it.
+type BreakerChanged struct {
+	Target string `json:"target"`
+	From   string `json:"from"`
+	To     string `json:"to"`
+	Code   string `json:"code,omitempty"`
+	Error  string `json:"error,omitempty"`
+}
+
+// Level is that of a warning if it opened.
+func (e BreakerChanged) Level() zapcore.Level {
+	if e.To == "open" {
+		return zapcore.WarnLevel
+	}
+	return zapcore.InfoLevel
+}
+
+// FailedOver says that a request went on to the next certsrv, To, after From
+// had not got it, because of Code.
+type FailedOver struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+	Code string `json:"code"`
+}
+
+// Level is that of a warning.
+func (FailedOver) Level() zapcore.Level { return zapcore.WarnLevel }
+
+// Kind returns "breaker-changed".
+func (BreakerChanged) Kind() string { return "breaker-changed" }
+
+// Kind returns "failed-over".
+func (FailedOver) Kind() string { return "failed-over" }

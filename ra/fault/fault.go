@@ -92,6 +92,11 @@ type Fault struct {
 	// RetryAfter is how long a client should wait before it tries again.
 	// Zero means the row decides.
 	RetryAfter time.Duration
+	// Unsent says that a request for a certificate has certainly not been
+	// submitted: no byte of it has left. It may go elsewhere.
+	Unsent bool
+	// Target names the certsrv that failed, where there may be several.
+	Target string
 	// Err is the cause. It may be nil.
 	Err error
 }

@@ -134,3 +134,39 @@ func TestUnsettledFaultsAreThoseAfterWhichNobodyKnows(t *testing.T) {
 		}
 	}
 }
+
+// What counts against a certsrv is nothing that a request or an account is to
+// blame for, and what counts as out of reach leaves no doubt.
+func TestHealthOfTheUpstream(t *testing.T) {
+	for _, c := range fault.Codes() {
+		r := c.Row()
+		switch r.Upstream {
+		case fault.Unreachable:
+			if r.Unsettled || r.HTTP < 502 || len(r.HRESULTs) > 0 {
+				t.Errorf("%s is not a failure to connect", r.Name)
+			}
+		case fault.Troubled:
+			if r.HTTP < 502 {
+				t.Errorf("%s answers %d: the client's fault, not certsrv's", r.Name, r.HTTP)
+			}
+		case fault.Working:
+			if r.HTTP == 504 || r.Unsettled {
+				t.Errorf("%s: it has not answered", r.Name)
+			}
+		}
+		if r.HTTP == 504 && r.Upstream < fault.Troubled && r.EST != fault.ESTNone {
+			t.Errorf("%s is a timeout that does not count", r.Name)
+		}
+	}
+	for code, want := range map[fault.Code]fault.Health{
+		fault.ConnectionRefused: fault.Unreachable, fault.DNS: fault.Unreachable, fault.Expired: fault.Unreachable,
+		fault.LoginTimeout: fault.Troubled, fault.ServerError: fault.Troubled, fault.CAStopped: fault.Troubled, fault.RPCUnavailable: fault.Troubled,
+		fault.DeniedByPolicy: fault.Working, fault.NoSuchRequest: fault.Working, fault.WrongKeyCertificate: fault.Working,
+		fault.BadCredentials: fault.Silent, fault.LoginSuspended: fault.Silent, fault.EPARequired: fault.Silent,
+		fault.Canceled: fault.Silent, fault.Busy: fault.Silent, fault.MalformedCSR: fault.Silent,
+	} {
+		if got := code.Row().Upstream; got != want {
+			t.Errorf("%s says %v, want %v", code.String(), got, want)
+		}
+	}
+}

@@ -29,6 +29,9 @@ type Row struct {
 	// submitted again before that has been found out.
 	Unsettled bool
 
+	// Upstream is what the failure says about the certsrv that was asked.
+	Upstream Health
+
 	// DeviceStatus is the tkcertificatestatus of a device whose installation
 	// ended so, and Operation CAPF's own operation code. 0 where the failure
 	// is not one of a device.
@@ -64,6 +67,37 @@ func (r Retry) String() string {
 		return "later"
 	default:
 		return "never"
+	}
+}
+
+// Health is what a failure says about the certsrv that was asked: whether
+// another request is likely to fare better there.
+type Health uint8
+
+const (
+	// Silent: nothing. It was not asked, or the failure is not its own. A
+	// refused login is among these: the account is at fault, and trying it
+	// elsewhere could lock it.
+	Silent Health = iota
+	// Working: it did its work, and the answer is no.
+	Working
+	// Troubled: it was reached, and could not do its work.
+	Troubled
+	// Unreachable: no connection was had, so that nothing at all was sent.
+	Unreachable
+)
+
+// String returns "silent", "working", "troubled" or "unreachable".
+func (h Health) String() string {
+	switch h {
+	case Working:
+		return "working"
+	case Troubled:
+		return "troubled"
+	case Unreachable:
+		return "unreachable"
+	default:
+		return "silent"
 	}
 }
 

@@ -41,7 +41,7 @@ func BenchmarkThroughput(b *testing.B) {
 			b.Fatal(err)
 		}
 		if got := r.Totals; got.Enrolments != enrolments || got.Failed != enrolments/1000 || got.UnknownLines != 0 {
-			b.Fatalf("%+v of %d enrolments", got, enrolments)
+			b.Fatalf("%+v of %d enrolments; clocks %+v", got, enrolments, r.Clocks)
 		}
 	}
 	b.ReportMetric(float64(peak(b))/(1<<20), "MiB-peak")

@@ -51,15 +51,18 @@ func (a *analysis) alignClock(k *clock, all map[*clock]series) {
 	if zone, ok := a.o.Zones[string(k.log)]; ok {
 		k.zone, k.hasZone, k.how = zone, true, "the zone was given"
 	}
-	best := a.bestMatch(k, all, 0, limit)
+	var best match
 	if k.hasZone && k.dated {
 		guess := -k.zone.Milliseconds()
 		k.offset, k.placed = guess, true
 		if k.how == "" {
 			k.how = "its own lines name the zone"
 		}
+		best = a.bestMatch(k, all, guess, (30 * time.Minute).Milliseconds())
+	}
+	if !k.placed || best.n < all[k].longest()/2 {
 		// A clock can be wrong by hours, but then much has to speak for it.
-		if m := a.bestMatch(k, all, guess, (30 * time.Minute).Milliseconds()); best.n < 4 || best.n <= 2*m.n {
+		if m := a.bestMatch(k, all, 0, limit); !k.placed || m.n >= 4 && m.n > 2*best.n {
 			best = m
 		}
 	}
@@ -135,6 +138,15 @@ func (a *analysis) unmatched(k *clock) {
 	}
 }
 
+// longest is how many moments there are of the most frequent kind.
+func (s series) longest() int {
+	n := 0
+	for _, all := range s {
+		n = max(n, len(all))
+	}
+	return n
+}
+
 // undated reports whether a series lies in the year one.
 func undated(s series) bool {
 	for _, all := range s {
@@ -153,22 +165,18 @@ func compare(k *clock, s series, reference *clock, r series, guess, limit int64)
 		if len(s[p[0]]) == 0 || len(r[p[1]]) == 0 {
 			continue
 		}
-		var diffs []int64
-		for _, x := range thin(s[p[0]], r[p[1]]) {
-			for _, y := range r[p[1]] {
-				if d := reference.utc(y) - x; limit == math.MaxInt64 || abs(d-guess) <= limit {
-					diffs = append(diffs, d)
-				}
-			}
-		}
+		diffs := differences{xs: s[p[0]], ys: r[p[1]], guess: guess - reference.offset, limit: limit}.frequent()
 		if len(diffs) == 0 {
 			continue
 		}
-		step := (15 * time.Minute).Milliseconds()
-		if k.log == logCAPF && reference.log == logError {
-			step = (24 * time.Hour).Milliseconds() // the same machine's clock
+		for i := range diffs {
+			diffs[i] += reference.offset
 		}
-		m := vote(diffs, step, reference.log == logError && k.log == logCAPF, reference)
+		step, host := (15 * time.Minute).Milliseconds(), int64(0)
+		if k.log == logCAPF && reference.log == logError {
+			step, host = (24 * time.Hour).Milliseconds(), reference.offset // the same machine's clock
+		}
+		m := vote(diffs, step, host)
 		m.n = min(m.n, len(s[p[0]]))
 		if m.better(best) {
 			best = m
@@ -176,58 +184,6 @@ func compare(k *clock, s series, reference *clock, r series, guess, limit int64)
 	}
 	return best
 }
-
-// maxDiffs bounds the differences that are compared.
-const maxDiffs = 1 << 21
-
-// thin takes as many moments as can be compared, from the middle.
-func thin(xs, ys []int64) []int64 {
-	n := max(1, maxDiffs/len(ys))
-	if len(xs) <= n {
-		return xs
-	}
-	i := (len(xs) - n) / 2
-	return xs[i : i+n]
-}
-
-// window is how far apart the same moment may be noted: logs that count in
-// seconds, and what lies between two notes of one exchange.
-const window = 2500
-
-// vote finds the difference that occurs most often. Of several that occur
-// equally often, the one nearest to a multiple of step wins: zones are
-// multiples of a quarter of an hour, and clocks of one machine differ by days.
-func vote(diffs []int64, step int64, sameHost bool, reference *clock) match {
-	slices.Sort(diffs)
-	best := match{skew: math.MaxInt64}
-	lo := 0
-	for hi := range diffs {
-		for diffs[hi]-diffs[lo] > window {
-			lo++
-		}
-		c := hi - lo + 1
-		if c < best.n {
-			continue
-		}
-		middle := diffs[lo+(hi-lo)/2]
-		skew := middle
-		if sameHost {
-			skew -= reference.offset
-		}
-		if skew = nearest(skew, step); c > best.n || skew < best.skew {
-			best = match{offset: middle, n: c, skew: skew}
-		}
-	}
-	return best
-}
-
-// nearest is how far d is from a multiple of step.
-func nearest(d, step int64) int64 {
-	m := abs(d) % step
-	return min(m, step-m)
-}
-
-func abs(n int64) int64 { return max(n, -n) }
 
 // series gathers the moments of every clock.
 func (a *analysis) series() map[*clock]series {
@@ -266,6 +222,11 @@ func (a *analysis) series() map[*clock]series {
 	}
 	for _, o := range a.facts.owns {
 		add(o.clock, "ended", o.end.at, o.done)
+	}
+	for _, s := range all {
+		for _, moments := range s {
+			slices.Sort(moments)
+		}
 	}
 	return all
 }

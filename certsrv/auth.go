@@ -20,7 +20,7 @@ import (
 func (c *Client) Login(ctx context.Context) error { return c.login(ctx, c.own, false) }
 
 func (c *Client) login(ctx context.Context, s *site, data bool) error {
-	k := c.at(call{step: event.StepLogin, op: "log in to", late: loginLate}, "")
+	k := c.loginCall()
 	start := c.cfg.Now()
 	l, err := s.pool.Login(ctx)
 	if err != nil {
@@ -123,41 +123,23 @@ type account struct {
 
 // enter waits for the account's turn. leave takes the outcome.
 func (a *accounts) enter(ctx context.Context, name string) (leave func(error), err error) {
-	key := accountKey(name)
 	op := "certsrv: authenticate " + name
-	a.mu.Lock()
-	acc := a.all[key]
+	acc, forget := a.find(accountKey(name))
 	if acc == nil {
-		a.sweep()
-		if len(a.all) >= maxAccounts {
-			a.mu.Unlock()
-			return nil, fault.Newf(fault.Busy, op, "%d accounts were refused a short while ago", maxAccounts)
-		}
-		acc = &account{turn: make(chan struct{}, 1)}
-		a.all[key] = acc
-	}
-	acc.users++
-	a.mu.Unlock()
-
-	done := func() {
-		a.mu.Lock()
-		if acc.users--; acc.users == 0 && !a.now().Before(acc.until) {
-			delete(a.all, key)
-		}
-		a.mu.Unlock()
+		return nil, fault.Newf(fault.Busy, op, "%d accounts were refused a short while ago", maxAccounts)
 	}
 	select {
 	case acc.turn <- struct{}{}:
 	case <-ctx.Done():
-		done()
+		forget()
 		return nil, fault.New(fault.Busy, op, ctx.Err())
 	}
+	end := func() { <-acc.turn; forget() }
 	a.mu.Lock()
 	wait := acc.until.Sub(a.now())
 	a.mu.Unlock()
 	if wait > 0 {
-		<-acc.turn
-		done()
+		end()
 		f := fault.Newf(fault.LoginSuspended, op, "the account was refused a short while ago")
 		f.RetryAfter = wait
 		return nil, f
@@ -168,9 +150,32 @@ func (a *accounts) enter(ctx context.Context, name string) (leave func(error), e
 			acc.until = a.now().Add(a.pause)
 			a.mu.Unlock()
 		}
-		<-acc.turn
-		done()
+		end()
 	}, nil
+}
+
+// find returns the account of key, nil if there are too many. forget must be
+// called when the caller has done with it.
+func (a *accounts) find(key string) (acc *account, forget func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	acc = a.all[key]
+	if acc == nil {
+		a.sweep()
+		if len(a.all) >= maxAccounts {
+			return nil, nil
+		}
+		acc = &account{turn: make(chan struct{}, 1)}
+		a.all[key] = acc
+	}
+	acc.users++
+	return acc, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if acc.users--; acc.users == 0 && !a.now().Before(acc.until) {
+			delete(a.all, key)
+		}
+	}
 }
 
 // sweep forgets accounts whose pause is over. The lock is held.

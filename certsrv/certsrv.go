@@ -254,7 +254,7 @@ func (c *Client) Stats() winauth.Stats { return c.own.pool.Stats() }
 func (c *Client) Probe(ctx context.Context) (winauth.Protection, error) {
 	p, err := c.own.pool.Probe(ctx)
 	if err != nil {
-		return p, c.fault(call{op: "probe Extended Protection of", url: c.shown, late: loginLate}, err, nil)
+		return p, c.fault(c.loginCall(), err, nil)
 	}
 	return p, nil
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -211,6 +212,28 @@ func eventsOf(logs *observer.ObservedLogs) []event.Event {
 		}
 	}
 	return out
+}
+
+// The events of an enrolment, with and without a login before it.
+func TestEnrollEvents(t *testing.T) {
+	s := testenv.New(t, testenv.Config{})
+	cfg := config(s)
+	core, logs := observer.New(zap.DebugLevel)
+	cfg.Logger = zap.New(core)
+	c := newClient(t, cfg)
+	for _, want := range []string{"login false, submit false, fetch true", "submit true, fetch true"} {
+		if _, err := c.Enroll(t.Context(), request(t, "SEP001122334455")); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, e := range eventsOf(logs) {
+			d := e.(event.UpstreamDone)
+			got = append(got, fmt.Sprintf("%s %v", d.Step, d.Reused))
+		}
+		if strings.Join(got, ", ") != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
 }
 
 // The events by which the product's log shows a client's credentials verified.

@@ -44,6 +44,12 @@ func (c *Client) exchange(ctx context.Context, s *site, k call, parse func(body 
 	x := &winauth.Exchange{Timeout: k.timeout}
 	start := c.cfg.Now()
 	body, status, err := c.send(winauth.WithExchange(ctx, x), s, k)
+	switch {
+	case x.LoginFailed:
+		k = c.loginCall() // which is what failed
+	case x.LoggedIn:
+		c.report(ctx, c.loginCall(), start, 0, false, nil)
+	}
 	if err != nil {
 		err = c.fault(k, err, x)
 	} else {
@@ -54,6 +60,11 @@ func (c *Client) exchange(ctx context.Context, s *site, k call, parse func(body 
 	}
 	c.report(ctx, k, start, status, !x.LoggedIn, err)
 	return err
+}
+
+// loginCall is the exchange that begins others when no session is idle.
+func (c *Client) loginCall() call {
+	return c.at(call{step: event.StepLogin, op: "log in to", late: loginLate}, "")
 }
 
 // report emits the one event of an exchange.

@@ -27,6 +27,9 @@ func (c *Client) fault(k call, err error, x *winauth.Exchange) *fault.Fault {
 	f := &fault.Fault{Op: "certsrv: " + k.op + " " + k.url, ReqID: k.reqID, Err: err}
 	var subject string
 	f.Code, subject, f.Curl = c.classify(k, err, x)
+	if ve := (*tls.CertificateVerificationError)(nil); errors.As(err, &ve) && len(ve.UnverifiedCertificates) > 0 {
+		f.Err = describe(err, ve.UnverifiedCertificates[0])
+	}
 	f.Unsent = k.step == event.StepSubmit && x != nil && !x.Sent
 	var ph *winauth.PhaseError
 	elapsed := time.Duration(0)
@@ -209,6 +212,17 @@ func certificateFault(err error, now time.Time) (code fault.Code, subject string
 		return fault.SelfSigned, subject, true
 	}
 	return fault.UntrustedChain, subject, true
+}
+
+// describe adds to err which certificate it is about.
+func describe(err error, leaf *x509.Certificate) error {
+	const day = "2006-01-02 15:04"
+	err = fmt.Errorf("%w (the server's certificate is for %q, issued by %q, valid from %s to %s UTC)", err, leaf.Subject, leaf.Issuer,
+		leaf.NotBefore.UTC().Format(day), leaf.NotAfter.UTC().Format(day))
+	if he := (x509.HostnameError{}); errors.As(err, &he) && !hasSAN(leaf) {
+		err = fmt.Errorf("%w; it has no subject alternative name: match_common_name would compare its common name instead", err)
+	}
+	return err
 }
 
 // isSelfSigned compares issuer and subject.

@@ -31,8 +31,7 @@ func (c *Client) matchCommonName(t *tls.Config) {
 
 func (c *Client) verifyName(leaf *x509.Certificate) error {
 	err := leaf.VerifyHostname(c.host)
-	hasSAN := len(leaf.DNSNames)+len(leaf.IPAddresses)+len(leaf.EmailAddresses)+len(leaf.URIs) > 0
-	if err == nil || hasSAN || !strings.EqualFold(leaf.Subject.CommonName, c.host) {
+	if err == nil || hasSAN(leaf) || !strings.EqualFold(leaf.Subject.CommonName, c.host) {
 		return err
 	}
 	if c.cfg.Logger != nil {
@@ -40,4 +39,8 @@ func (c *Client) verifyName(leaf *x509.Certificate) error {
 			zap.String("host", c.host), zap.String("subject", leaf.Subject.String()))
 	}
 	return nil
+}
+
+func hasSAN(c *x509.Certificate) bool {
+	return len(c.DNSNames)+len(c.IPAddresses)+len(c.EmailAddresses)+len(c.URIs) > 0
 }

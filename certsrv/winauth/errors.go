@@ -94,6 +94,9 @@ type PhaseError struct {
 
 // Error names the phase and the cause.
 func (e *PhaseError) Error() string {
+	if e.Timeout() {
+		return fmt.Sprintf("%s: time ran out after %v: %v", e.Phase, e.Elapsed.Round(time.Millisecond), e.Err)
+	}
 	return fmt.Sprintf("%s: %v", e.Phase, e.Err)
 }
 

@@ -20,8 +20,9 @@ type Exchange struct {
 	// between has a time of its own. 0 means no limit but the context's.
 	Timeout time.Duration
 
-	// LoggedIn says that a login was made for this exchange.
-	LoggedIn bool
+	// LoggedIn says that a login was made for this exchange, LoginFailed that
+	// one was to be made and the exchange ended with that.
+	LoggedIn, LoginFailed bool
 	// Sent says that the request, or a part of it, may have reached the server.
 	Sent bool
 }
@@ -92,6 +93,7 @@ func (p *Pool) send(ctx context.Context, req *http.Request, x *Exchange, release
 		if !warm {
 			var err error
 			if s, _, err = p.login(ctx); err != nil {
+				x.LoginFailed = true
 				return nil, err
 			}
 			x.LoggedIn = true
@@ -115,6 +117,7 @@ func (p *Pool) resend(ctx context.Context, req *http.Request, b *body, x *Exchan
 	x.Sent = false // the server said 401 and has processed nothing
 	s, _, err := p.login(ctx)
 	if err != nil {
+		x.LoginFailed = true
 		return nil, err
 	}
 	x.LoggedIn = true

@@ -326,6 +326,7 @@ func TestPhoneConnectsAnew(t *testing.T) {
 		former.hello()
 		former.auth(3, testDevice)
 		former.expect(wire.KeyGenerateRequest)
+		synctest.Wait()
 		if s := b.srv.Sessions(); len(s) != 1 || s[0].State != StateAwaitKeygen || s[0].Device != testDevice {
 			t.Errorf("sessions %+v", s)
 		}
@@ -362,6 +363,24 @@ func TestPhoneRetries(t *testing.T) {
 		r, err := phone.Run(t.Context(), cfg)
 		if err == nil || r.Attempts != 4 || time.Since(start) != 90*time.Second {
 			t.Errorf("%d attempts in %v, %v", r.Attempts, time.Since(start), err)
+		}
+	})
+}
+
+// A phone that closes after it was refused is let go at once, even if what it
+// sent was no message.
+func TestNoLinger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, nil)
+		defer b.stop()
+		p := b.raw("p")
+		p.hello()
+		p.bytes([]byte("nonsense"))
+		p.expectEnd(wire.ReasonInvalid)
+		p.conn.NetConn().Close()
+		synctest.Wait()
+		if n := len(b.srv.Sessions()); n != 0 {
+			t.Errorf("%d sessions are left", n)
 		}
 	})
 }

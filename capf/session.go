@@ -30,10 +30,18 @@ const (
 	progressPause = 100 * time.Millisecond
 )
 
+// phoneConn is what a session needs of a connection: a *tls.Conn whose
+// handshake is done.
+type phoneConn interface {
+	io.ReadWriter
+	SetWriteDeadline(t time.Time) error
+	CloseWrite() error
+}
+
 // session is one connection of one phone: one operation.
 type session struct {
 	srv    *Server
-	conn   *tls.Conn
+	conn   phoneConn
 	addr   string
 	number uint32
 	cancel context.CancelCauseFunc
@@ -67,22 +75,29 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn, number uint32) {
 	// Whatever ends the context also ends reads and writes under way.
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	p := &session{
-		srv: s, conn: tls.Server(conn, s.tls), addr: hostOf(conn.RemoteAddr()), number: number, cancel: cancel,
-		rules: transitions(s.cfg.Encrypt), frames: make(chan frame), done: make(chan struct{}),
-		state: StateIdle, since: s.cfg.Now(), began: s.cfg.Now(),
-	}
-	s.mu.Lock()
-	s.sessions[number] = p
-	s.mu.Unlock()
+	secured := tls.Server(conn, s.tls)
+	p := s.newSession(secured, hostOf(conn.RemoteAddr()), number, cancel)
 	defer p.forget()
-	if err := p.handshake(ctx); err != nil {
+	if err := p.handshake(ctx, secured); err != nil {
 		p.say(ctx, true, "SSL handshake with %s failed: %v", p.addr, err)
 		return
 	}
 	defer close(p.done)
 	s.work.Go(p.read)
 	p.run(ctx)
+}
+
+// newSession enters a session into the server's books.
+func (s *Server) newSession(conn phoneConn, addr string, number uint32, cancel context.CancelCauseFunc) *session {
+	p := &session{
+		srv: s, conn: conn, addr: addr, number: number, cancel: cancel,
+		rules: transitions(s.cfg.Encrypt), frames: make(chan frame), done: make(chan struct{}),
+		state: StateIdle, since: s.cfg.Now(), began: s.cfg.Now(),
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sessions[number] = p
+	return p
 }
 
 // forget takes the session out of the server's books.
@@ -95,25 +110,39 @@ func (p *session) forget() {
 	}
 }
 
-func (p *session) handshake(ctx context.Context) error {
+func (p *session) handshake(ctx context.Context, conn *tls.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, p.srv.cfg.Timeouts.Handshake)
 	defer cancel()
-	return p.conn.HandshakeContext(ctx)
+	return conn.HandshakeContext(ctx)
 }
 
 // read hands the phone's messages to the session until the connection or the
-// session ends.
+// session ends. What follows bytes that are no message is read and thrown away,
+// so that the end of the connection is noticed.
 func (p *session) read() {
 	for {
 		m, err := wire.Read(p.conn)
-		select {
-		case p.frames <- frame{m, err}:
-		case <-p.done:
+		if !p.hand(frame{m, err}) {
+			return
+		}
+		if errors.Is(err, wire.ErrFormat) {
+			_, _ = io.Copy(io.Discard, p.conn)
+			p.hand(frame{err: io.EOF})
 			return
 		}
 		if err != nil {
 			return
 		}
+	}
+}
+
+// hand gives a frame to the session; false says that it has ended.
+func (p *session) hand(f frame) bool {
+	select {
+	case p.frames <- f:
+		return true
+	case <-p.done:
+		return false
 	}
 }
 

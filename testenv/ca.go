@@ -286,6 +286,30 @@ func (a *ca) list() []CARequest {
 	return out
 }
 
+func (a *ca) count() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.requests)
+}
+
+// hierarchy is the PKI as it is now. Nobody changes one: a renewal makes another.
+func (a *ca) hierarchy() *PKI {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.pki
+}
+
+func (a *ca) renew() (*PKI, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p, err := a.pki.renewed(a.now())
+	if err != nil {
+		return nil, err
+	}
+	a.pki = p
+	return p, nil
+}
+
 // pending returns the row of a request that waits for a decision.
 func (a *ca) pending(id int) (*CARequest, error) {
 	r, ok := a.requests[id]

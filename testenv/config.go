@@ -128,6 +128,9 @@ type Config struct {
 	// web server in front that authenticates. Never let anybody else reach it.
 	TrustFront bool
 
+	// IdleTimeout is how long a connection may be silent. Default 2 minutes, as
+	// IIS's connectionTimeout.
+	IdleTimeout time.Duration
 	// Delay is waited before every answer to an authenticated request.
 	Delay time.Duration
 	// Clock is the server's. Default time.Now.
@@ -147,6 +150,9 @@ func (c *Config) complete() error {
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now
+	}
+	if c.IdleTimeout == 0 {
+		c.IdleTimeout = 2 * time.Minute
 	}
 	if c.FirstReqID == 0 {
 		c.FirstReqID = 1

@@ -27,6 +27,7 @@ const maxControlBody = 64 << 10
 //	GET    /control/faults    {"known": [FaultDoc…], "waiting": ["hang@submit*2"…]}
 //	DELETE /control/faults                                   forget what waits
 //	POST   /control/restart   {"down": "500ms"}              break all connections
+//	POST   /control/renew     {}                             renew the CA's certificate
 //	POST   /control/unlock    {}                             unlock every account
 //	GET    /control/requests  [Request…]
 //	DELETE /control/requests                                 forget them
@@ -45,6 +46,7 @@ func (s *Certsrv) ControlHandler() http.Handler {
 	mux.HandleFunc("GET /control/faults", s.controlFaults)
 	mux.HandleFunc("DELETE /control/faults", act(s.ClearFaults))
 	mux.HandleFunc("POST /control/restart", s.controlRestart)
+	mux.HandleFunc("POST /control/renew", s.controlRenew)
 	mux.HandleFunc("POST /control/unlock", s.controlUnlock)
 	mux.HandleFunc("GET /control/requests", s.controlRequests)
 	mux.HandleFunc("DELETE /control/requests", act(s.ResetRequests))
@@ -111,6 +113,13 @@ func (s *Certsrv) controlUnlock(w http.ResponseWriter, r *http.Request) {
 	if readJSON(w, r, &struct{}{}) {
 		s.Unlock()
 		done(w, nil)
+	}
+}
+
+func (s *Certsrv) controlRenew(w http.ResponseWriter, r *http.Request) {
+	if readJSON(w, r, &struct{}{}) {
+		_, err := s.RenewCA()
+		done(w, err)
 	}
 }
 

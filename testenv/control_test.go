@@ -70,6 +70,7 @@ func TestControl(t *testing.T) {
 		{"POST", "restart", `{"down": "1us"}`, 204, ""},
 		{"POST", "restart", `{"down": "-1s"}`, 422, "down is"},
 		{"POST", "unlock", `{}`, 204, ""},
+		{"POST", "renew", `{}`, 204, ""},
 		{"GET", "counts", ``, 200, `"submissions":2`},
 		{"GET", "issued", ``, 200, `"subject":"CN=SEP001122334455"`},
 		{"GET", "root", ``, 200, "-----BEGIN CERTIFICATE-----"},

@@ -25,6 +25,9 @@ type faultKind struct {
 	// before runs before the request is answered. An answer that it returns is
 	// given instead of the application's.
 	before func(*exchange, *armed) *answer
+	// end breaks the connection of a request that before has answered with gone;
+	// nil closes it.
+	end func(*exchange, *armed)
 	// after changes the application's answer.
 	after func(*exchange, *armed, *answer)
 	// deliver sends the answer in its own way.
@@ -109,10 +112,8 @@ var networkFaults = []faultKind{
 	{
 		name: "reset", steps: anyStep,
 		effect: "resets the connection (RST); nothing was done",
-		before: func(x *exchange, _ *armed) *answer {
-			abort(x.conn.net)
-			return gone()
-		},
+		before: func(*exchange, *armed) *answer { return gone() },
+		end:    func(x *exchange, _ *armed) { abort(x.conn.net) },
 	},
 	{
 		name: "answer-lost", steps: append([]Step{StepSubmit}, anyStep...),
@@ -142,10 +143,8 @@ var networkFaults = []faultKind{
 	{
 		name: "restart", steps: anyStep, duration: time.Millisecond,
 		effect: "breaks all connections at once, as iisreset does, and turns new ones away for the given time",
-		before: func(x *exchange, a *armed) *answer {
-			x.s.Restart(a.Duration)
-			return gone()
-		},
+		before: func(*exchange, *armed) *answer { return gone() },
+		end:    func(x *exchange, a *armed) { x.s.Restart(a.Duration) },
 	},
 }
 

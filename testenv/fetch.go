@@ -65,7 +65,7 @@ func (s *Certsrv) wanted(x *exchange) (*x509.Certificate, []*x509.Certificate, *
 		return fail(s.caUnreachable(x, true))
 	}
 	if x.step == StepChain {
-		chain, ok := s.generation(x)
+		_, chain, ok := s.generation(x)
 		if !ok {
 			return fail(s.badRenewal(x))
 		}
@@ -80,20 +80,22 @@ func (s *Certsrv) wanted(x *exchange) (*x509.Certificate, []*x509.Certificate, *
 	if r.Certificate == nil {
 		return fail(s.notIssued(x, r))
 	}
-	return r.Certificate, s.PKI.Chain(len(s.PKI.Issuing) - 1), nil
+	return r.Certificate, s.ca.hierarchy().chainOf(r.Certificate), nil
 }
 
-// generation reads Renewal; without one, the newest is meant.
-func (s *Certsrv) generation(x *exchange) ([]*x509.Certificate, bool) {
-	n := len(s.PKI.Issuing) - 1
+// generation reads Renewal; without one, the newest is meant. ok is false for a
+// renewal that has not happened.
+func (s *Certsrv) generation(x *exchange) (n int, chain []*x509.Certificate, ok bool) {
+	pki := s.ca.hierarchy()
+	n = pki.renewals()
 	if v := x.form.Get("renewal"); v != "" {
 		var err error
 		if n, err = strconv.Atoi(v); err != nil {
-			return nil, false
+			return 0, nil, false
 		}
 	}
-	chain := s.PKI.Chain(n)
-	return chain, chain != nil
+	chain = pki.Chain(n)
+	return n, chain, chain != nil
 }
 
 func (s *Certsrv) badRenewal(x *exchange) answer {
@@ -116,12 +118,9 @@ func (s *Certsrv) fetchCRL(x *exchange) answer {
 	if x.caDown != resultOK {
 		return s.caUnreachable(x, true)
 	}
-	n := len(s.PKI.Issuing) - 1
-	if v := x.form.Get("renewal"); v != "" {
-		var err error
-		if n, err = strconv.Atoi(v); err != nil || s.PKI.Chain(n) == nil {
-			return s.badRenewal(x)
-		}
+	n, _, ok := s.generation(x)
+	if !ok {
+		return s.badRenewal(x)
 	}
 	der, err := s.ca.revocationList(n)
 	if err != nil {

@@ -13,9 +13,11 @@ import (
 // where Windows authentication is needed: it resets each stream with
 // HTTP_1_1_REQUIRED (RFC 9113 section 7).
 func (s *Certsrv) refuseHTTP2(_ *http.Server, c *tls.Conn, _ http.Handler) {
-	s.running.Add(1)
-	defer s.running.Done()
 	defer func() { _ = c.Close() }()
+	if !s.enter() {
+		return
+	}
+	defer s.running.Done()
 	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	preface := make([]byte, len(http2.ClientPreface))
 	if _, err := io.ReadFull(c, preface); err != nil || string(preface) != http2.ClientPreface {

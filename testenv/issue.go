@@ -52,7 +52,7 @@ func (a *ca) issue(r *CARequest, t Template) error {
 }
 
 func (a *ca) sign(tmpl *x509.Certificate, pub crypto.PublicKey) (*x509.Certificate, error) {
-	n := len(a.pki.Issuing) - 1
+	n := a.pki.renewals()
 	return sign(tmpl, a.pki.Issuing[n], pub, a.pki.issuingKeys[n])
 }
 
@@ -208,6 +208,8 @@ func decodeString(v asn1.RawValue) string {
 
 // otherKey is the certificate of r made for a key that nobody has asked for.
 func (a *ca) otherKey(r CARequest) (*x509.Certificate, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	t, _ := a.template(r.Template)
 	tmpl, err := a.certificate(&r, t)
 	if err != nil {

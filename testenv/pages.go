@@ -100,7 +100,7 @@ func (s *Certsrv) checkPending(x *exchange) answer {
 func (s *Certsrv) outcome(x *exchange, r CARequest) answer {
 	switch r.Disposition {
 	case DispositionIssued:
-		return s.html(x, s.site.Issued(r.ReqID, len(s.PKI.Issuing)-1, x.class))
+		return s.html(x, s.site.Issued(r.ReqID, s.ca.hierarchy().renewals(), x.class))
 	case DispositionPending:
 		return s.html(x, s.site.Pending(r.ReqID))
 	case DispositionRevoked:
@@ -152,7 +152,7 @@ func (s *Certsrv) caList(x *exchange) answer {
 	if x.caDown != resultOK {
 		return s.html(x, s.site.Unavailable())
 	}
-	return s.html(x, s.site.CACertificates(len(s.PKI.Issuing)-1))
+	return s.html(x, s.site.CACertificates(s.ca.hierarchy().renewals()))
 }
 
 // pendingList is certckpn.asp: the requests that this browser remembers.

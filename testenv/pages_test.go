@@ -318,6 +318,46 @@ func mustParse(t *testing.T, der []byte) *x509.Certificate {
 	return c
 }
 
+// TestRenewalWhileRunning: the CA gets a new certificate under the feet of its
+// clients.
+func TestRenewalWhileRunning(t *testing.T) {
+	v := visit(t, testenv.Config{})
+	csr, _ := newCSR(t, "SEP001122334455")
+	before := issued(t, v.submit(csr, "CertificateTemplate:CiscoRA"))
+	pki, err := v.s.RenewCA()
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := issued(t, v.submit(csr, "CertificateTemplate:CiscoRA"))
+	if a := v.get("/certsrv/certcarc.asp"); !strings.Contains(a.Body, "var nRenewals=1;") {
+		t.Errorf("certcarc.asp:\n%s", a.Body)
+	}
+	for id, generation := range map[int]int{before: 0, after: 1} {
+		p, err := pkcs7.Parse([]byte(v.get(fmt.Sprintf("/certsrv/certnew.p7b?ReqID=%d&Enc=bin", id)).Body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for _, c := range p.Certificates {
+			found = found || c.Equal(pki.Issuing[generation])
+		}
+		if !found {
+			t.Errorf("request %d: its chain lacks the certificate that signed it", id)
+		}
+	}
+	if len(v.s.PKI.Issuing) != 1 {
+		t.Error("the hierarchy of other mocks was renewed too")
+	}
+	for range testenv.MaxRenewals - 1 {
+		if _, err := v.s.RenewCA(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := v.s.RenewCA(); err == nil {
+		t.Error("one renewal too many")
+	}
+}
+
 // TestTemplateList parses the list as shipping clients do.
 func TestTemplateList(t *testing.T) {
 	options := func(v visitor) (names []string, fields [][]string) {

@@ -19,6 +19,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -217,6 +218,29 @@ func (p *PKI) renew(now time.Time) error {
 	p.issuingKeys = append(p.issuingKeys, key)
 	return nil
 }
+
+// renewed is p with one more certificate of the issuing CA; p stays as it is.
+func (p *PKI) renewed(now time.Time) (*PKI, error) {
+	if len(p.Issuing) > MaxRenewals {
+		return nil, fmt.Errorf("the CA has been renewed %d times; a CA of the mock has no more", MaxRenewals)
+	}
+	q := *p
+	q.Issuing, q.issuingKeys = slices.Clone(p.Issuing), slices.Clone(p.issuingKeys)
+	return &q, q.renew(now)
+}
+
+// chainOf is the chain that leaf has been signed by, nil if p has not.
+func (p *PKI) chainOf(leaf *x509.Certificate) []*x509.Certificate {
+	for i, ca := range p.Issuing {
+		if bytes.Equal(ca.SubjectKeyId, leaf.AuthorityKeyId) {
+			return p.Chain(i)
+		}
+	}
+	return nil
+}
+
+// renewals is how often the issuing CA has been renewed.
+func (p *PKI) renewals() int { return len(p.Issuing) - 1 }
 
 // sign makes the certificate and reads it back.
 func sign(t, parent *x509.Certificate, pub crypto.PublicKey, by crypto.Signer) (*x509.Certificate, error) {

@@ -71,7 +71,9 @@ const maxBody = 200_000
 
 // ServeHTTP is IIS: it authenticates, lets the application answer, and logs.
 func (s *Certsrv) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.running.Add(1)
+	if !s.enter() {
+		panic(http.ErrAbortHandler)
+	}
 	defer s.running.Done()
 	x := &exchange{
 		s: s, r: r, start: s.conf.Clock(), class: page.ClassOf(r.UserAgent()),
@@ -81,7 +83,7 @@ func (s *Certsrv) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.finish(w, x, lengthRequired())
 		return
 	}
-	x.body, _ = io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+	x.body = s.readBody(w, r)
 	x.form = x.values()
 	x.step = x.stepOf()
 	if refused := s.authenticateIfAsked(x); refused != nil {
@@ -93,6 +95,16 @@ func (s *Certsrv) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.conf.AuthPersistSingleRequest {
 		x.conn.user = ""
 	}
+}
+
+// readBody reads what comes with a request, and what it has no use for too: the
+// connection lives on.
+func (s *Certsrv) readBody(w http.ResponseWriter, r *http.Request) []byte {
+	c := http.NewResponseController(w)
+	_ = c.SetReadDeadline(time.Now().Add(s.conf.IdleTimeout))
+	b, _ := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20)) // what is missing is missing in the form
+	_ = c.SetReadDeadline(time.Time{})
+	return b
 }
 
 // authenticateIfAsked asks for a login below /certsrv, and nowhere else.
@@ -166,6 +178,9 @@ func (s *Certsrv) finish(w http.ResponseWriter, x *exchange, a answer) {
 		if a.status == statusGone {
 			a.status = 0
 			s.record(x, a)
+			if x.fault.kind.end != nil {
+				x.fault.kind.end(x, x.fault)
+			}
 			x.abort(w)
 			return
 		}

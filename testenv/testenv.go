@@ -39,7 +39,7 @@ type Certsrv struct {
 	URL string
 	// Root is the certificate of the root that the mock's certificates lead to.
 	Root *x509.Certificate
-	// PKI is the hierarchy that the mock issues from.
+	// PKI is the hierarchy that the mock began with; see [Certsrv.RenewCA].
 	PKI *PKI
 
 	conf     Config
@@ -56,7 +56,8 @@ type Certsrv struct {
 	ctx      context.Context
 	stop     context.CancelFunc
 	running  sync.WaitGroup
-	closed   sync.Once
+	mu       sync.Mutex
+	closed   bool
 }
 
 // Start runs a mock until its Close.
@@ -124,7 +125,8 @@ func (s *Certsrv) serve() error {
 	s.listener = newGate(s.conf.Listener)
 	s.server = &http.Server{
 		Handler:           s,
-		ReadHeaderTimeout: 2 * time.Minute, // IIS's connectionTimeout
+		ReadHeaderTimeout: s.conf.IdleTimeout,
+		IdleTimeout:       s.conf.IdleTimeout,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          log.New(io.Discard, "", 0), // faults break connections on purpose
 		BaseContext:       func(net.Listener) context.Context { return s.ctx },
@@ -183,11 +185,23 @@ func (s *Certsrv) hostPort() string {
 // Close ends the mock: what waits for an answer loses its connection. It
 // returns when nothing of the mock runs any more, and may be called twice.
 func (s *Certsrv) Close() {
-	s.closed.Do(func() {
-		s.stop()
-		_ = s.server.Close()
-		s.running.Wait()
-	})
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.stop()
+	_ = s.server.Close()
+	s.running.Wait()
+}
+
+// enter counts somebody in for whom Close waits, unless it has been called.
+func (s *Certsrv) enter() (ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.running.Add(1)
+	return true
 }
 
 // Restart breaks every connection, as iisreset does: who was logged in is no
@@ -240,6 +254,18 @@ func (s *Certsrv) Revoke(id int) error {
 	return nil
 }
 
+// RenewCA gives the issuing CA a new certificate with a new key, as its
+// administrator would: certcarc.asp counts one renewal more, and what is issued
+// from now on is signed by it. It returns the hierarchy as it is now; neither
+// [Certsrv.PKI] nor other mocks on the same hierarchy change.
+func (s *Certsrv) RenewCA() (*PKI, error) {
+	p, err := s.ca.renew()
+	if err != nil {
+		return nil, fmt.Errorf("testenv: renew the CA: %w", err)
+	}
+	return p, nil
+}
+
 // Database lists the CA's requests in the order of their numbers.
 func (s *Certsrv) Database() []CARequest { return s.ca.list() }
 
@@ -255,4 +281,4 @@ func (s *Certsrv) Issued() []CARequest {
 }
 
 // Submissions is how many requests have reached the certificate authority.
-func (s *Certsrv) Submissions() int { return len(s.ca.list()) }
+func (s *Certsrv) Submissions() int { return s.ca.count() }

@@ -31,7 +31,7 @@ func TestBadClients(t *testing.T) {
 		"without binding":   {&plain{unbound: true}, []string{"login/extended protection require", "login/extended protection SHA-384"}},
 		"stubborn":          {&plain{stubborn: true}, []string{"login/wrong password"}},
 		"waits for ever":    {&plain{endlessWait: true}, []string{"fault/submit/hang", "fault/fetch/stalled"}},
-		"oldest CA":         {&plain{oldestCA: true}, []string{"chain/1 renewals", "chain/3 renewals"}},
+		"oldest CA":         {&plain{oldestCA: true}, []string{"chain/1 renewals", "chain/3 renewals", "chain/renewed while running"}},
 		"takes any answer":  {&plain{anyAnswer: true}, []string{"chain/garbage", "chain/HTML"}},
 		"does all of these": {&plain{englishOnly: true, anyKey: true, resubmits: true, unbound: true}, []string{"outcome/de/pending, denied"}},
 	} {

@@ -197,6 +197,7 @@ func caCases() []Case {
 		cases = append(cases, on(fmt.Sprintf("chain/%d renewals", n), testenv.Config{Renewals: n}, chain))
 	}
 	return append(cases,
+		on("chain/renewed while running", testenv.Config{}, renewed),
 		on("chain/garbage", testenv.Config{}, chainFails(testenv.BadChain)),
 		on("chain/HTML", testenv.Config{}, chainFails(testenv.HTMLCertificate)),
 		on("chain/empty", testenv.Config{}, chainFails(testenv.Empty)),
@@ -217,6 +218,33 @@ func chain(b *bench) error {
 		return fmt.Errorf("chain %q; want the newest CA certificate, then the root", names)
 	}
 	return nil
+}
+
+// renewed: the CA gets a new key. From then on, that is what the chain begins
+// with and what certificates are signed by.
+func renewed(b *bench) error {
+	if err := chain(b); err != nil {
+		return err
+	}
+	pki, err := b.ca.RenewCA()
+	if err != nil {
+		return err
+	}
+	got, err := b.Chain(b.ctx)
+	if err != nil {
+		return fmt.Errorf("calling Chain: %w", err)
+	}
+	if len(got) == 0 || !got[0].Equal(pki.Current()) {
+		return errors.New("after the renewal, the chain does not begin with the new certificate")
+	}
+	r, o, err := b.submit("CiscoRA")
+	if err != nil {
+		return err
+	}
+	if err := r.has(o); err != nil {
+		return err
+	}
+	return o.Certificate.CheckSignatureFrom(got[0])
 }
 
 func chainFails(f testenv.Fault) func(*bench) error {

@@ -1,7 +1,6 @@
 package page
 
 import (
-	"html"
 	"strconv"
 	"strings"
 )
@@ -47,18 +46,18 @@ func (s Site) Error(f Failure) []byte {
 	rows := []row{
 		{"locModeLabel", t.RowMode, mode},
 		{"locDispLabel", t.RowDisposition, disposition},
-		{"locDispMsgLabel", t.RowMessage, or(html.EscapeString(f.Message), t.None)},
-		{"locResultLabel", t.RowResult, html.EscapeString(s.Text(f.Result))},
-		{"locCOMErrLabel", t.RowCOM, or(html.EscapeString(f.COM), t.None)},
-		{"locLastStatusLabel", t.RowLastStatus, html.EscapeString(s.Text(f.LastStatus))},
-		{"locSugCauseLabel", t.RowCause, or(html.EscapeString(f.Suggestion), t.NoSuggestion)},
+		{"locDispMsgLabel", t.RowMessage, or(escape(f.Message), t.None)},
+		{"locResultLabel", t.RowResult, escape(s.Text(f.Result))},
+		{"locCOMErrLabel", t.RowCOM, or(escape(f.COM), t.None)},
+		{"locLastStatusLabel", t.RowLastStatus, escape(s.Text(f.LastStatus))},
+		{"locSugCauseLabel", t.RowCause, or(escape(f.Suggestion), t.NoSuggestion)},
 	}
 	return render("error", struct {
 		chrome
 		Failed  bool
 		Rows    []row
 		Request string
-	}{c, !f.Quiet, rows, strings.ReplaceAll(html.EscapeString(f.Request), "--", "- -")})
+	}{c, !f.Quiet, rows, strings.ReplaceAll(escape(f.Request), "--", "- -")})
 }
 
 func or(s, otherwise string) string {

@@ -10,7 +10,6 @@ import (
 	"bytes"
 	"embed"
 	"fmt"
-	"html"
 	"strconv"
 	"strings"
 	"text/template"
@@ -58,7 +57,13 @@ type chrome struct {
 	CA string
 }
 
-func (s Site) chrome() chrome { return chrome{texts[s.Language.known()], html.EscapeString(s.CA)} }
+func (s Site) chrome() chrome { return chrome{texts[s.Language.known()], escape(s.CA)} }
+
+// escape writes plain text as HTML, as ASP's Server.HTMLEncode does: apostrophes
+// stay.
+func escape(s string) string { return escaper.Replace(s) }
+
+var escaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;")
 
 // render returns a page with CR LF line ends.
 func render(name string, data any) []byte {
@@ -117,7 +122,7 @@ func (s Site) Submit(options []Option, enterprise bool) []byte {
 		Templates  []item
 	}{chrome: s.chrome(), Enterprise: enterprise}
 	for _, o := range options {
-		data.Templates = append(data.Templates, item{html.EscapeString(o.value()), html.EscapeString(o.Display)})
+		data.Templates = append(data.Templates, item{escape(o.value()), escape(o.Display)})
 	}
 	return render("certrqxt", data)
 }
@@ -150,7 +155,7 @@ func (s Site) refused(name string, id int, message string) []byte {
 		chrome
 		ReqID   int
 		Message string
-	}{s.chrome(), id, html.EscapeString(message)})
+	}{s.chrome(), id, escape(message)})
 }
 
 // Unavailable is what a page says that cannot reach the certificate authority.
@@ -195,7 +200,7 @@ type Entry struct {
 // PendingList is certckpn.asp.
 func (s Site) PendingList(entries []Entry) []byte {
 	for i := range entries {
-		entries[i].Label = html.EscapeString(entries[i].Label)
+		entries[i].Label = escape(entries[i].Label)
 	}
 	return render("certckpn", struct {
 		chrome

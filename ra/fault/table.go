@@ -564,9 +564,9 @@ var table = [...]Row{
 		Shows: []Sighting{{LogOwn, "code not-authorized"}},
 	},
 	Busy: {
-		Name: "busy", Symptom: "the registration authority has more requests than it can take",
-		Cause: "Requests arrive faster than certsrv answers them.",
-		Fix:   "Wait; the client asks again by itself. Look into the speed of the CA.",
+		Name: "busy", Symptom: "the registration authority cannot take the request now",
+		Cause: "Requests arrive faster than certsrv answers them, or certsrv is in trouble and is left alone for a while.",
+		Fix:   "Wait; the client asks again by itself. Look into the speed of the CA, and at what /readyz or the log says of certsrv.",
 		EST:   ESTCAEnrollRetry, HTTP: 202, Retry: Later, DeviceStatus: 15, Operation: 9,
 		Shows: []Sighting{{LogOwn, "code busy"}},
 	},

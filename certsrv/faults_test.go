@@ -200,7 +200,7 @@ func TestLoginFaults(t *testing.T) {
 		{name: "Kerberos only", server: testenv.Config{Schemes: []testenv.Scheme{testenv.SchemeKerberos}}, want: fault.NTLMDisabled, text: "only Negotiate"},
 		{name: "Basic only", server: testenv.Config{Schemes: []testenv.Scheme{testenv.SchemeBasic}}, want: fault.NTLMDisabled, text: "only Basic"},
 		{name: "EPA", server: testenv.Config{EPA: testenv.EPARequire}, cfg: func(c *certsrv.Config) { c.EPA.Binding = winauth.BindOff }, want: fault.BadCredentials, text: "or the server requires a channel binding"},
-		{name: "EPA, probed", server: testenv.Config{EPA: testenv.EPARequire}, cfg: func(c *certsrv.Config) { c.EPA = winauth.EPA{Binding: winauth.BindOff, Probe: true} }, want: fault.EPARequired, text: "logs in with one, but not without a channel binding"},
+		{name: "EPA, probed", server: testenv.Config{EPA: testenv.EPARequire}, cfg: func(c *certsrv.Config) { c.EPA = winauth.EPA{Binding: winauth.BindOff, Probe: true} }, want: fault.EPARequired, text: "logs in with a channel binding, but not without one"},
 		{name: "password, probed", cfg: func(c *certsrv.Config) { c.Password = "S3cret-and-wrong"; c.EPA.Probe = true }, want: fault.BadCredentials, text: "it is not the channel binding"},
 		{name: "challenge that is none", inject: []testenv.Fault{testenv.BadChallenge}, want: fault.PageUnreadable},
 		{name: "challenge forgotten", inject: []testenv.Fault{testenv.LostChallenge}, want: fault.BadCredentials},

@@ -20,7 +20,8 @@ import (
 //	acceptor address len    4 bytes  0
 //	application data len    4 bytes  little-endian
 //	application data        "tls-server-end-point:" || hash of the certificate
-func channelBinding(cert *x509.Certificate) ([]byte, error) {
+func channelBinding(cert *x509.Certificate) (value []byte, err error) {
+	defer caught(&err)
 	hash, err := endPointHash(cert)
 	if err != nil {
 		return nil, err

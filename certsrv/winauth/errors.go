@@ -17,7 +17,7 @@ var (
 	// ErrBinding: the server refused the login because of its channel binding,
 	// or the lack of one; the credentials are good. Only a probe can tell (see
 	// EPA.Probe).
-	ErrBinding = errors.New("the credentials are good, but the channel binding is refused")
+	ErrBinding = errors.New("the credentials are good, but the login's channel binding is not")
 	// ErrSuspended: no login was attempted, because one was refused a moment ago.
 	ErrSuspended = errors.New("logins are suspended")
 	// ErrNTLMNotOffered: the server offers no NTLM.
@@ -146,10 +146,11 @@ type RejectedError struct {
 // Error says what the cause can and cannot be.
 func (e *RejectedError) Error() string {
 	var b strings.Builder
-	if e.BindingRefused {
-		fmt.Fprintf(&b, "%v: %s logs in %s, but not %s", ErrBinding, e.Username,
-			bindingWords(e.Binding != BindOff), bindingWords(e.Binding == BindOff))
-		return b.String()
+	switch {
+	case e.BindingRefused && e.Binding == BindOff:
+		return fmt.Sprintf("%v: %s logs in with a channel binding, but not without one", ErrBinding, e.Username)
+	case e.BindingRefused:
+		return fmt.Sprintf("%v: %s logs in without a channel binding, but not with one", ErrBinding, e.Username)
 	}
 	fmt.Fprintf(&b, "%v of %s (offered: %s; both legs went over one connection; %s", ErrRejected,
 		e.Username, strings.Join(e.Offered, ", "), bindingSent(e.Binding))
@@ -166,15 +167,6 @@ func (e *RejectedError) Error() string {
 		b.WriteString("user name, its form or the password is wrong, or TLS ends at a device between here and the server, so that the channel binding (EPA) is for another certificate")
 	}
 	return b.String()
-}
-
-// bindingWords puts a binding, or the lack of one, into words. The probe of a
-// login with a binding leaves it out.
-func bindingWords(without bool) string {
-	if without {
-		return "without a channel binding"
-	}
-	return "with one"
 }
 
 func bindingSent(b Binding) string {

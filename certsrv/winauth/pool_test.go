@@ -558,3 +558,58 @@ func TestIdleTimeout(t *testing.T) {
 		t.Errorf("%v, %d logins", err, s.ok.Load())
 	}
 }
+
+// Login asks for the page where somebody is logged in, and logs in where not.
+func TestLogin(t *testing.T) {
+	s := start(t, nil)
+	p := newPool(t, s.config())
+	login := func(reused bool) {
+		t.Helper()
+		l, err := p.Login(t.Context())
+		if err != nil || l.Status != http.StatusMovedPermanently || l.Reused != reused || l.Length == 0 {
+			t.Errorf("%+v %v", l, err)
+		}
+	}
+	login(false)
+	login(true)
+	forget := true
+	s.before = func(w http.ResponseWriter, r *http.Request) bool {
+		if forget && r.Header.Get("Authorization") == "" {
+			forget = false
+			s.deny(w, s.providers...)
+			return true
+		}
+		return false
+	}
+	login(false)
+	s.CloseClientConnections()
+	login(false)
+	s.before = func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(http.StatusBadGateway); return true }
+	var se *StatusError
+	if _, err := p.Login(t.Context()); !errors.As(err, &se) || se.Status != http.StatusBadGateway {
+		t.Errorf("%v", err)
+	}
+	if st := p.Stats(); st.Open != 0 || s.ok.Load() != 3 {
+		t.Errorf("%+v, %d logins", st, s.ok.Load())
+	}
+}
+
+// What a refusal says, and what it does not.
+func TestRejectedErrorText(t *testing.T) {
+	for _, tc := range []struct {
+		e    RejectedError
+		want string
+	}{
+		{RejectedError{MIC: true}, "the channel binding (EPA) is for another certificate"},
+		{RejectedError{Binding: BindCertificate}, "to the configured certificate"},
+		{RejectedError{Binding: BindOff}, "or the server requires a channel binding (EPA)"},
+		{RejectedError{Probed: true}, "it is not the channel binding"},
+		{RejectedError{Probed: true, BindingRefused: true}, "logs in without a channel binding, but not with one"},
+		{RejectedError{Probed: true, BindingRefused: true, Binding: BindOff}, "logs in with a channel binding, but not without one"},
+	} {
+		tc.e.Username, tc.e.Offered = `LABDOM\ra-user`, []string{"Negotiate", "NTLM"}
+		if got := tc.e.Error(); !strings.Contains(got, tc.want) || !strings.Contains(got, tc.e.Username) {
+			t.Errorf("%+v: %s", tc.e, got)
+		}
+	}
+}

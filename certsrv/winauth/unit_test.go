@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -214,4 +216,30 @@ func FuzzRewriteChallenge(f *testing.F) {
 		}
 		_, _, _ = authenticateMessage(neg, challenge, Credential{"u", "p"}, x)
 	})
+}
+
+// Where only FIPS 140 algorithms are allowed, NTLM is an error and no panic.
+func TestFIPSOnly(t *testing.T) {
+	if os.Getenv("GODEBUG") == "fips140=only" {
+		_, err := channelBinding(&x509.Certificate{SignatureAlgorithm: x509.SHA256WithRSA})
+		fmt.Println("binding:", err)
+		neg, err := negotiateMessage()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = authenticateMessage(neg, (&fakeIIS{}).challenge(neg), Credential{"u", "p"}, extra{mic: true})
+		fmt.Println("message:", err)
+		return
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestFIPSOnly$")
+	cmd.Env = append(os.Environ(), "GODEBUG=fips140=only")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, what := range []string{"binding: ", "message: "} {
+		if !strings.Contains(string(out), what+"the NTLM message could not be made: crypto/") {
+			t.Errorf("%s", out)
+		}
+	}
 }

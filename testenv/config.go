@@ -70,7 +70,7 @@ const (
 // templates of [DefaultTemplates].
 type Config struct {
 	// Listener is where to serve; without one, Addr is listened on, by default
-	// 127.0.0.1:0. The mock closes it.
+	// 127.0.0.1:0. The mock closes it, whether it can start or not.
 	Listener net.Listener
 	Addr     string
 	// Hostnames are the names and addresses in the IIS certificate, the first

@@ -62,6 +62,14 @@ type Certsrv struct {
 
 // Start runs a mock until its Close.
 func Start(c Config) (*Certsrv, error) {
+	s, err := start(&c)
+	if err != nil && c.Listener != nil {
+		_ = c.Listener.Close()
+	}
+	return s, err
+}
+
+func start(c *Config) (*Certsrv, error) {
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
@@ -86,12 +94,8 @@ func Start(c Config) (*Certsrv, error) {
 		}
 		c.Listener = l
 	}
-	s := newCertsrv(c)
-	if err := s.serve(); err != nil {
-		_ = c.Listener.Close()
-		return nil, err
-	}
-	return s, nil
+	s := newCertsrv(*c)
+	return s, s.serve()
 }
 
 // New runs a mock for the length of a test. The test fails if it cannot start.

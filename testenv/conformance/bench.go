@@ -131,6 +131,6 @@ func mustFail(what string, err error) error {
 
 // short is the timeout of clients that are made to wait: long enough for a slow
 // machine, short enough to try often.
-const short = 2 * time.Second
+const short = 1500 * time.Millisecond
 
 func impatient(t *Target) { t.Timeout = short }

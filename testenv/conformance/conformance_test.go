@@ -42,7 +42,7 @@ func TestBadClients(t *testing.T) {
 			t.Run(name+"/"+strings.ReplaceAll(c.Name, "/", "-"), func(t *testing.T) {
 				t.Parallel()
 				// Longer than the suite's own timeouts.
-				ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 				defer cancel()
 				err := c.Check(ctx, func(target conformance.Target) conformance.Client {
 					p := tc.client.copy()

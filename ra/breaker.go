@@ -17,11 +17,11 @@ type BreakerState string
 
 // The states of a breaker.
 const (
-	// BreakerClosed: all pass.
+	// BreakerClosed lets all pass.
 	BreakerClosed BreakerState = "closed"
-	// BreakerOpen: none passes.
+	// BreakerOpen lets none pass.
 	BreakerOpen BreakerState = "open"
-	// BreakerHalfOpen: one passes, and its outcome decides.
+	// BreakerHalfOpen lets one pass, whose outcome decides.
 	BreakerHalfOpen BreakerState = "half-open"
 )
 
@@ -155,7 +155,7 @@ func (b *Breaker) enter(ctx context.Context, op string) (period int, trial bool,
 	return 0, false, &fault.Fault{
 		Code: fault.Busy, Op: op, Target: b.target, Unsent: true,
 		RetryAfter: max(b.until.Sub(now), time.Second).Round(time.Second),
-		Err:        fmt.Errorf("certsrv %s is in trouble (%s) and is left alone for a while", b.target, b.cause.Code),
+		Err:        fmt.Errorf("certsrv %s is in trouble (%s) and is left alone for a while", b.target, b.cause.Code.String()),
 	}
 }
 
@@ -169,9 +169,9 @@ func (b *Breaker) leave(ctx context.Context, period int, trial bool, h fault.Hea
 	if period != b.period || b.cfg.Failures < 0 {
 		return // begun before the breaker opened or closed: old news
 	}
-	switch {
-	case h == fault.Silent:
-	case h == fault.Working:
+	switch h {
+	case fault.Silent:
+	case fault.Working:
 		b.failures, b.cause = 0, nil
 		if b.open {
 			b.open = false

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -33,6 +34,7 @@ type Settings struct {
 	EST     ESTSettings     `yaml:"est,omitempty"`
 	CAPF    CAPFSettings    `yaml:"capf,omitempty"`
 	Logs    LogSettings     `yaml:"logs,omitempty"`
+	Admin   AdminSettings   `yaml:"admin,omitempty"`
 }
 
 // TLSSettings is the EST server's own certificate. Without one, a self-signed
@@ -47,7 +49,13 @@ type TLSSettings struct {
 
 // CertsrvSettings is the AD CS Web Enrollment to ask.
 type CertsrvSettings struct {
-	URL          string `yaml:"url"`           // https://ca.example.com/certsrv
+	URL string `yaml:"url,omitempty"` // https://ca.example.com/certsrv
+	// URLs are several web servers of the same CA in order of preference,
+	// instead of URL: see ra.Failover for when the next one is asked.
+	URLs []string `yaml:"urls,omitempty"`
+	// Breaker says when a certsrv that is in trouble is left alone.
+	Breaker BreakerSettings `yaml:"breaker,omitempty"`
+
 	Username     string `yaml:"username"`      // DOMAIN\user, user@domain or user
 	PasswordFile string `yaml:"password_file"` // one line; environment variables are expanded in the path
 	Template     string `yaml:"template"`      // the template's name (CN), not its display name
@@ -74,6 +82,16 @@ type CertsrvSettings struct {
 	// SAN and Marker are extra request attributes.
 	SAN    []string `yaml:"san,omitempty"`    // dns=name; needs EDITF_ATTRIBUTESUBJECTALTNAME2 on the CA
 	Marker string   `yaml:"marker,omitempty"` // a text to find requests by in the CA's database
+}
+
+// BreakerSettings is the circuit breaker of each certsrv: see ra.Breaker.
+type BreakerSettings struct {
+	// Failures is after how many in a row nothing is asked of it. Default 5;
+	// a negative number switches the breaker off.
+	Failures int `yaml:"failures,omitempty"`
+	// Pause is how long, before one request is let through as a trial. Default
+	// 30s.
+	Pause time.Duration `yaml:"pause,omitempty"`
 }
 
 // CertsrvTLSSettings is how the certificate of IIS is verified.
@@ -209,6 +227,16 @@ type LogSettings struct {
 	Level string `yaml:"level,omitempty"`
 }
 
+// AdminSettings is the face towards whoever runs the server: plain HTTP, for
+// the machine itself and for monitoring.
+type AdminSettings struct {
+	// Listen is where /healthz, /readyz and /metrics are. Default: nowhere.
+	// Without a host, as in ":8085", it is this machine alone.
+	Listen string `yaml:"listen,omitempty"`
+	// PProf serves Go's profiles under /debug/pprof/ there.
+	PProf bool `yaml:"pprof,omitempty"`
+}
+
 // maxSettingsFile bounds what is read as a settings file.
 const maxSettingsFile = 1 << 20
 
@@ -235,6 +263,7 @@ func ReadSettings(path string) (Settings, error) {
 	if err := s.Validate(); err != nil {
 		return Settings{}, fmt.Errorf("%s: %w", path, err)
 	}
+	s.Certsrv.URL = s.Certsrv.targets()[0]
 	return s, nil
 }
 
@@ -264,6 +293,13 @@ func (s *Settings) defaults() {
 	}
 	if s.Certsrv.Sessions == 0 {
 		s.Certsrv.Sessions = 8
+	}
+	if s.Certsrv.Breaker.Failures == 0 {
+		s.Certsrv.Breaker.Failures = 5
+	}
+	orDuration(&s.Certsrv.Breaker.Pause, 30*time.Second)
+	if strings.HasPrefix(s.Admin.Listen, ":") {
+		s.Admin.Listen = "127.0.0.1" + s.Admin.Listen
 	}
 	orDuration(&s.Certsrv.LoginPause, 10*time.Minute)
 	orDuration(&s.Certsrv.ChainRefresh, time.Hour)

@@ -67,24 +67,29 @@ func keys(t reflect.Type) []string {
 func TestSettingsMistakes(t *testing.T) {
 	good := "certsrv: {url: https://ca.example.com/certsrv, username: u, password_file: p, template: t}\n"
 	for name, c := range map[string]struct{ text, want string }{
-		"empty":             {"", "the file is empty"},
-		"not YAML":          {"\x00\x01", "onlineca.yaml"},
-		"a list":            {"- a\n- b\n", "onlineca.yaml"},
-		"unknown key":       {good + "lisen: 1\n", `unknown field "lisen"`},
-		"nothing needed":    {"listen: 127.0.0.1:1\n", "certsrv.url: missing"},
-		"plain HTTP":        {strings.Replace(good, "https", "http", 1), "certsrv.url"},
-		"password in URL":   {strings.Replace(good, "https://", "https://u:secret@", 1), "must not hold a user name or password"},
-		"no port":           {good + "listen: localhost\n", "listen:"},
-		"duration":          {strings.Replace(good, "template: t", "template: t, login_pause: 10", 1), "login_pause"},
-		"half a key pair":   {good + "tls: {certificate: x}\n", "tls: certificate and key go together"},
-		"EPA without file":  {strings.Replace(good, "template: t", "template: t, extended_protection: {channel_binding: certificate}", 1), "channel_binding"},
-		"two Basics":        {good + "est: {auth: {certsrv: true, users: f}}\n", "choose one"},
-		"regular expresion": {good + "est: {policy: {subject: '('}}\n", "est.policy.subject"},
-		"label":             {good + "est: {labels: {phones: {auth: {require: most}}}}\n", "est.labels.phones.auth.require"},
-		"proxy":             {good + "est: {proxy_certificate_header: X-Cert}\n", "est.trusted_proxies"},
-		"line break":        {strings.Replace(good, "template: t", `template: t, marker: "a\nb"`, 1), "line break"},
-		"csrattrs":          {good + "est: {csrattrs: [nonsense]}\n", "est.csrattrs"},
-		"level":             {good + "logs: {level: loud}\n", "logs.level"},
+		"empty":               {"", "the file is empty"},
+		"not YAML":            {"\x00\x01", "onlineca.yaml"},
+		"a list":              {"- a\n- b\n", "onlineca.yaml"},
+		"unknown key":         {good + "lisen: 1\n", `unknown field "lisen"`},
+		"nothing needed":      {"listen: 127.0.0.1:1\n", "certsrv.url: missing"},
+		"url and urls":        {strings.Replace(good, "username", "urls: [https://b.example.com/certsrv], username", 1), "choose one"},
+		"the same host twice": {strings.Replace(good, "url: https://ca.example.com/certsrv", "urls: ['https://ca.example.com/certsrv', 'https://CA.example.com:443/certsrv']", 1), "ca.example.com:443 is named twice"},
+		"one of several":      {strings.Replace(good, "url: https://ca.example.com/certsrv", "urls: [https://a.example.com/certsrv, http://b.example.com]", 1), "certsrv.urls"},
+		"pprof nowhere":       {good + "admin: {pprof: true}\n", "admin.listen: missing"},
+		"admin address":       {good + "admin: {listen: loopback}\n", "admin.listen:"},
+		"plain HTTP":          {strings.Replace(good, "https", "http", 1), "certsrv.url"},
+		"password in URL":     {strings.Replace(good, "https://", "https://u:secret@", 1), "must not hold a user name or password"},
+		"no port":             {good + "listen: localhost\n", "listen:"},
+		"duration":            {strings.Replace(good, "template: t", "template: t, login_pause: 10", 1), "login_pause"},
+		"half a key pair":     {good + "tls: {certificate: x}\n", "tls: certificate and key go together"},
+		"EPA without file":    {strings.Replace(good, "template: t", "template: t, extended_protection: {channel_binding: certificate}", 1), "channel_binding"},
+		"two Basics":          {good + "est: {auth: {certsrv: true, users: f}}\n", "choose one"},
+		"regular expresion":   {good + "est: {policy: {subject: '('}}\n", "est.policy.subject"},
+		"label":               {good + "est: {labels: {phones: {auth: {require: most}}}}\n", "est.labels.phones.auth.require"},
+		"proxy":               {good + "est: {proxy_certificate_header: X-Cert}\n", "est.trusted_proxies"},
+		"line break":          {strings.Replace(good, "template: t", `template: t, marker: "a\nb"`, 1), "line break"},
+		"csrattrs":            {good + "est: {csrattrs: [nonsense]}\n", "est.csrattrs"},
+		"level":               {good + "logs: {level: loud}\n", "logs.level"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "onlineca.yaml")
@@ -129,5 +134,23 @@ est: {labels: {phones: {auth: {client_ca: [phones.pem]}}}}
 	}
 	if got := s.EST.Labels["phones"].Template; got != "t" {
 		t.Errorf("the label's template is %q, want that of certsrv", got)
+	}
+}
+
+func TestSettingsOfSeveralHosts(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "onlineca.yaml")
+	text := "certsrv: {urls: [https://a.example.com/certsrv, https://b.example.com/certsrv], username: u, password_file: p, template: t}\nadmin: {listen: ':8085'}\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := app.ReadSettings(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Certsrv.URL != "https://a.example.com/certsrv" {
+		t.Errorf("the preferred one is %q", s.Certsrv.URL)
+	}
+	if s.Admin.Listen != "127.0.0.1:8085" {
+		t.Errorf("admin listens on %q: without a host it is this machine alone", s.Admin.Listen)
 	}
 }

@@ -25,6 +25,11 @@ func (s *Settings) Validate() error {
 	if (s.TLS.Certificate == "") != (s.TLS.Key == "") {
 		v.add("tls", "certificate and key go together: give both or neither")
 	}
+	if s.Admin.Listen != "" {
+		v.address("admin.listen", s.Admin.Listen)
+	} else if s.Admin.PProf {
+		v.add("admin.listen", "missing: pprof needs an address to be served on")
+	}
 	s.Certsrv.validate(v)
 	s.EST.validate(v)
 	s.CAPF.validate(v)
@@ -35,14 +40,7 @@ func (s *Settings) Validate() error {
 }
 
 func (c *CertsrvSettings) validate(v *mistakes) {
-	switch u, err := url.Parse(c.URL); {
-	case c.URL == "":
-		v.add("certsrv.url", "missing: the address of Web Enrollment, for example https://ca.example.com/certsrv")
-	case err != nil || u.Scheme != "https" || u.Hostname() == "":
-		v.add("certsrv.url", "%q is not an address of the form https://ca.example.com/certsrv", c.URL)
-	case u.User != nil:
-		v.add("certsrv.url", "must not hold a user name or password: use certsrv.username and certsrv.password_file")
-	}
+	c.validateURLs(v)
 	if c.Username == "" {
 		v.add("certsrv.username", `missing: the account that requests certificates, for example CONTOSO\svc-ra`)
 	}
@@ -65,7 +63,7 @@ func (c *CertsrvSettings) validate(v *mistakes) {
 	}{
 		{"certsrv.timeouts.login", c.Timeouts.Login}, {"certsrv.timeouts.page", c.Timeouts.Page},
 		{"certsrv.timeouts.submit", c.Timeouts.Submit}, {"certsrv.timeouts.fetch", c.Timeouts.Fetch},
-		{"certsrv.login_pause", c.LoginPause}, {"certsrv.chain_refresh", c.ChainRefresh},
+		{"certsrv.breaker.pause", c.Breaker.Pause}, {"certsrv.login_pause", c.LoginPause}, {"certsrv.chain_refresh", c.ChainRefresh},
 	} {
 		if d.value < time.Millisecond {
 			v.add(d.key, "%v is too short; write a duration with its unit, for example 10s", d.value)
@@ -76,6 +74,51 @@ func (c *CertsrvSettings) validate(v *mistakes) {
 			v.add("certsrv.san, certsrv.marker", "%q holds a line break, which would start another request attribute", text)
 		}
 	}
+}
+
+// targets are the addresses of certsrv in order of preference.
+func (c *CertsrvSettings) targets() []string {
+	if len(c.URLs) > 0 {
+		return c.URLs
+	}
+	return []string{c.URL}
+}
+
+func (c *CertsrvSettings) validateURLs(v *mistakes) {
+	if len(c.URLs) > 0 && c.URL != "" && c.URL != c.URLs[0] {
+		v.add("certsrv.urls", "url is given as well: choose one")
+	}
+	key, seen := "certsrv.url", map[string]bool{}
+	if len(c.URLs) > 0 {
+		key = "certsrv.urls"
+	}
+	for _, text := range c.targets() {
+		u, err := url.Parse(text)
+		switch {
+		case text == "":
+			v.add(key, "missing: the address of Web Enrollment, for example https://ca.example.com/certsrv")
+			continue
+		case err != nil || u.Scheme != "https" || u.Hostname() == "":
+			v.add(key, "%q is not an address of the form https://ca.example.com/certsrv", text)
+			continue
+		case u.User != nil:
+			v.add(key, "must not hold a user name or password: use certsrv.username and certsrv.password_file")
+		}
+		if name := hostPort(u); seen[name] {
+			v.add(key, "%s is named twice", name)
+		} else {
+			seen[name] = true
+		}
+	}
+}
+
+// hostPort is the host of an https address, in lower case, with its port.
+func hostPort(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = "443"
+	}
+	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 }
 
 func (e *ESTSettings) validate(v *mistakes) {

@@ -75,15 +75,16 @@ func (r Retry) String() string {
 type Health uint8
 
 const (
-	// Silent: nothing. It was not asked, or the failure is not its own. A
-	// refused login is among these: the account is at fault, and trying it
-	// elsewhere could lock it.
+	// Silent says nothing: certsrv was not asked, or the failure is not its
+	// own. A refused login is among these: the account is at fault, and trying
+	// it elsewhere could lock it.
 	Silent Health = iota
-	// Working: it did its work, and the answer is no.
+	// Working is a certsrv that did its work, and the answer is no.
 	Working
-	// Troubled: it was reached, and could not do its work.
+	// Troubled is one that was reached, and could not do its work.
 	Troubled
-	// Unreachable: no connection was had, so that nothing at all was sent.
+	// Unreachable is one that no connection was had to, so that nothing at all
+	// was sent.
 	Unreachable
 )
 

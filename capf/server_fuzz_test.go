@@ -46,7 +46,7 @@ func FuzzSession(f *testing.F) {
 	}
 	stored := bytesOf("55 0a 00000001 0004 | 01 0001 01")
 	for op := byte(1); op <= 4; op++ {
-		f.Add(op, byte(op), append([]byte{}, auth...))
+		f.Add(op, op, append([]byte{}, auth...))
 	}
 	f.Add(byte(2), byte(1), append(append(append([]byte{}, auth...), keyMessage...), stored...))
 	f.Add(byte(2), byte(0), append(append([]byte{}, auth...), keyMessage...))

@@ -127,7 +127,7 @@ func TestEndlessProgress(t *testing.T) {
 		}()
 		start := time.Now()
 		p.expect(wire.EndSession)
-		if took := time.Since(start); took < time.Minute || took > time.Minute+progressPause {
+		if took := time.Since(start); took != time.Minute {
 			t.Errorf("it took %v", took)
 		}
 		p.conn.Close()

@@ -184,7 +184,9 @@ func (p *session) await(ctx context.Context, st State) (wire.Message, error) {
 			if err != nil || !more {
 				return m, err
 			}
-			p.brake(ctx, n)
+			if p.brake(ctx, n, timer) {
+				return wire.Message{}, p.late(st, limit)
+			}
 		case <-timer.C:
 			return wire.Message{}, p.late(st, limit)
 		case <-ctx.Done():
@@ -216,11 +218,22 @@ func (p *session) step(ctx context.Context, st State, f frame) (m wire.Message, 
 	}
 }
 
-// brake makes a phone wait that asks for patience too often.
-func (p *session) brake(ctx context.Context, n int) {
+// brake makes a phone wait that asks for patience too often. It tells whether
+// the state's time is over.
+func (p *session) brake(ctx context.Context, n int, state *time.Timer) (over bool) {
+	pause := time.Duration(0)
 	if n >= freeProgress {
-		wait(ctx, progressPause)
+		pause = progressPause
 	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-state.C:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // failure is why a session does not end well.

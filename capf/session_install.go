@@ -135,6 +135,9 @@ func (p *session) awaitCA(ctx context.Context, i *issuance) (*LSC, error) {
 	limit := p.srv.cfg.Timeouts.of(StateAwaitCACert)
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
+	late := func() error {
+		return p.comeBack(fmt.Errorf("capf: %s: the CA has not answered within %v; the certificate will be delivered at the next contact", p.name, limit))
+	}
 	for n := 0; ; n++ {
 		select {
 		case <-i.done:
@@ -147,9 +150,11 @@ func (p *session) awaitCA(ctx context.Context, i *issuance) (*LSC, error) {
 				p.say(ctx, false, "The request stays with the CA: the certificate will be delivered at the next contact")
 				return nil, p.pending(err)
 			}
-			p.brake(ctx, n)
+			if p.brake(ctx, n, timer) {
+				return nil, late()
+			}
 		case <-timer.C:
-			return nil, p.comeBack(fmt.Errorf("capf: %s: the CA has not answered within %v; the certificate will be delivered at the next contact", p.name, limit))
+			return nil, late()
 		case <-ctx.Done():
 			return nil, &failure{err: context.Cause(ctx), silent: true, unrecorded: true}
 		}

@@ -33,8 +33,13 @@ func newRootCmd() *cobra.Command {
 		newEnrollCmd(),
 		newCertsrvCmd(),
 		newCheckCmd(),
+		newDoctorCmd(),
 		newHealthcheckCmd(),
 		newTokenCmd(),
+		newPhoneCmd(),
+		newDeviceCmd(),
+		newCAPFCmd(),
+		newStaleLSCCmd(),
 		newVersionCmd(),
 	)
 	wrapArgs(root)

@@ -4,14 +4,17 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 )
@@ -57,6 +60,9 @@ func Serve(ctx context.Context, o ServeOptions) error {
 	if err != nil {
 		return err
 	}
+	if err := keepChain(s, chain); err != nil {
+		return err
+	}
 	fmt.Fprintf(o.Out, "certsrv   %s as %s, template %s\n", s.Certsrv.URL, s.Certsrv.Username, s.Certsrv.Template)
 	fmt.Fprintf(o.Out, "CA        %s\n", chain[0].Subject)
 	fmt.Fprintf(o.Out, "EST       https://%s/.well-known/est/\n", l.Addr())
@@ -77,6 +83,24 @@ func Serve(ctx context.Context, o ServeOptions) error {
 	go o.reload(ctx, r, p.Log)
 	g.Go(func() error { return r.Serve(ctx, l) })
 	return g.Wait()
+}
+
+// chainPath is where a start leaves the CA's chain, for clients and for the
+// commands that need to know who issues.
+func chainPath(s Settings) string { return filepath.Join(s.State, "ca-chain.pem") }
+
+func keepChain(s Settings, chain []*x509.Certificate) error {
+	var text []byte
+	for _, c := range chain {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+	}
+	if err := os.MkdirAll(s.State, 0o700); err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	if err := renameio.WriteFile(chainPath(s), text, 0o644); err != nil {
+		return fmt.Errorf("state: write the CA's chain: %w", err)
+	}
+	return nil
 }
 
 // parts reads the files of the settings, and warns of what is unwise in them.

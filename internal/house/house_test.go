@@ -21,7 +21,7 @@ const module = "github.com/onlineca/onlineca"
 var allowed = map[string][]string{
 	"cmd/onlineca": {"internal/app", "testenv/lab", "internal/diagnose", "internal/chain", "ra/fault", "ra/event"},
 
-	"testenv/lab": {"testenv", "internal/app", "internal/zaplog", "capf", "capf/phone", "ra", "ra/fault", "ra/event"},
+	"testenv/lab": {"testenv", "internal/app", "internal/zaplog", "capf", "capf/devices", "capf/phone", "capf/wire", "ra", "ra/fault", "ra/event"},
 	"testenv": {
 		"ra/event", "internal/logfmt/iis",
 		"testenv/internal/ntlm", "testenv/internal/page", "testenv/internal/raw",
@@ -35,7 +35,7 @@ var allowed = map[string][]string{
 
 	"internal/app": {
 		"ra", "ra/fault", "ra/event", "ra/store", "estserver", "certsrv", "certsrv/winauth",
-		"capf", "capf/devices", "capf/phone", "internal/chain", "internal/zaplog",
+		"capf", "capf/devices", "capf/phone", "capf/wire", "internal/chain", "internal/zaplog",
 	},
 
 	"capf":            {"ra/fault", "ra/event", "capf/wire"},

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/onlineca/onlineca/internal/interop"
+)
+
+// capfRoad is a road with CAPF at its beginning.
+type capfRoad struct {
+	road
+	config, capf, ca string
+}
+
+func startCAPFRoad(t *testing.T, capfSettings string, certsrvArgs ...string) capfRoad {
+	t.Helper()
+	c := capfRoad{road: road{dir: t.TempDir()}}
+	lines := server(t, "Ctrl-C", append([]string{
+		"certsrv", "--listen", "127.0.0.1:0", "--root-file", filepath.Join(c.dir, "root.pem"),
+	}, certsrvArgs...)...)
+	c.certsrv = find(t, lines, `certsrv +(https://.*)/certsrv/`)
+	write(t, filepath.Join(c.dir, "password"), find(t, lines, `password (.*)$`))
+	c.config = filepath.Join(c.dir, "onlineca.yaml")
+	write(t, c.config, settings(c.certsrv)+"capf:\n  listen: 127.0.0.1:0\n"+capfSettings)
+	lines = server(t, "Ctrl-C", "serve", "--config", c.config)
+	c.capf = find(t, lines, `CAPF +([^,]*),`)
+	c.ca = find(t, lines, `its certificate is in (.*)$`)
+	return c
+}
+
+func (c capfRoad) phone(t *testing.T, args ...string) result {
+	t.Helper()
+	return onlineca(t, append([]string{"phone", "--capf", c.capf, "--ca", c.ca, "--key", "p256", "--retries", "0"}, args...)...)
+}
+
+func (c capfRoad) device(t *testing.T, verb string, args ...string) result {
+	t.Helper()
+	return onlineca(t, append([]string{"device", verb, "--config", c.config}, args...)...)
+}
+
+func TestPhoneInstallsFetchesDeletes(t *testing.T) {
+	c := startCAPFRoad(t, "")
+	const name = "SEP00112233AAAA"
+	c.phone(t, "--device", name).want(t, 1, "unknown device")
+	c.device(t, "add", "--auth-string", "123456", "--key-order", "ec", "--signing", "encrypt", name).want(t, 0, "1 added")
+	// P-384 is what the table asks for when it says no more than EC.
+	phone := func(args ...string) result {
+		return c.phone(t, append([]string{"--key", "p384", "--device", name, "--out", filepath.Join(c.dir, "phones")}, args...)...)
+	}
+	phone("--auth-string", "654321").want(t, 1, "declined")
+	c.device(t, "show", name).want(t, 0, "auth-string")
+	phone("--auth-string", "123456").want(t, 0, "1 succeeded", "install")
+	c.device(t, "show", name).want(t, 0, "3 ", "LAB-ISSUING-CA")
+	if info, err := os.Stat(filepath.Join(c.dir, "phones", name+".pem")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the phone's key: %v, %v", info, err)
+	}
+
+	c.device(t, "schedule", "--operation", "troubleshoot", name).want(t, 0, "1 scheduled")
+	phone("--auth-string", "123456").want(t, 0, "troubleshoot")
+	c.device(t, "schedule", "--operation", "delete", name).want(t, 0)
+	phone("--auth-string", "123456").want(t, 0, "delete")
+	phone("--auth-string", "123456").want(t, 0, "none")
+
+	trace := read(t, filepath.Join(c.dir, "logs/capf/capf00000001.txt"))
+	for _, l := range []string{
+		"CAPF_EV_CA_CERT_REP in State: CAPF_STATE_AWAIT_CA_CERT_RESP", "Sending STORE_CERT_REQ msg",
+		"tkcertificatestatus='3'", "MsgType : CAPF_MSG_END_SESSION",
+	} {
+		if !strings.Contains(trace, l) {
+			t.Errorf("the trace lacks %q", l)
+		}
+	}
+	c.device(t, "list", "--name", "SEP*AAAA").want(t, 0, name)
+	onlineca(t, "stale-lsc", "list", "--config", c.config).want(t, 0, "NAME")
+	c.device(t, "remove", name).want(t, 0, "1 removed")
+	c.device(t, "remove", name).want(t, 1, name)
+}
+
+func TestManyPhones(t *testing.T) {
+	c := startCAPFRoad(t, "  max_per_address: -1\n")
+	var csv strings.Builder
+	csv.WriteString("name,key_order,ec_key_size,signing,operation\n")
+	for _, n := range []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "A", "B"} {
+		csv.WriteString("SEP00112233000" + n + ",ec,256,encrypt,install\n")
+	}
+	write(t, filepath.Join(c.dir, "devices.csv"), csv.String())
+	c.device(t, "import", filepath.Join(c.dir, "devices.csv")).want(t, 0, "12 added, 0 changed")
+	c.phone(t, "--count", "12", "--name-prefix", "SEP00112233").want(t, 0, "12 phones", "12 succeeded")
+	r := c.device(t, "export")
+	r.want(t, 0)
+	if n := strings.Count(r.stdout, "Upgrade Success"); n != 12 {
+		t.Errorf("%d devices have succeeded, want 12:\n%s", n, r.stdout)
+	}
+}
+
+// An offline CA, here openssl, gets the requests and gives certificates.
+func TestOfflineCA(t *testing.T) {
+	interop.Need(t, "openssl")
+	c := startCAPFRoad(t, "  issuer: offline\n")
+	const name = "SEP00112233BBBB"
+	c.device(t, "add", "--key-order", "ec", "--signing", "encrypt", name).want(t, 0)
+	phone := func() result {
+		return c.phone(t, "--key", "p384", "--device", name, "--out", filepath.Join(c.dir, "phones"))
+	}
+	phone().want(t, 1, "told to come back")
+	onlineca(t, "capf", "csr", "list", "--config", c.config).want(t, 0, name)
+	csrs := filepath.Join(c.dir, "csrs")
+	onlineca(t, "capf", "csr", "dump", "--config", c.config, "--out", csrs).want(t, 0, "1 written")
+
+	openssl(t, c.dir, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+		"-subj", "/CN=Offline CA", "-keyout", "ca.key", "-out", "ca.pem", "-days", "30")
+	openssl(t, c.dir, "x509", "-req", "-in", filepath.Join(csrs, name+".csr"), "-CA", "ca.pem", "-CAkey", "ca.key",
+		"-CAcreateserial", "-days", "20", "-out", "lsc.pem")
+	onlineca(t, "capf", "cert", "import", "--config", c.config, "--issuer", filepath.Join(c.dir, "ca.pem"),
+		filepath.Join(c.dir, "lsc.pem")).want(t, 0, name)
+	phone().want(t, 0, "1 succeeded", "install")
+	c.device(t, "show", name).want(t, 0, "Offline CA")
+	// Offline CA is none of the issuers that the server knows of.
+	onlineca(t, "capf", "stale-lsc", "list", "--config", c.config).want(t, 0, name)
+}
+
+// A device that cannot sign is refused before it makes a key, or served by CAPF
+// itself, as configured.
+func TestDeviceThatCannotSign(t *testing.T) {
+	for name, f := range map[string]struct {
+		settings string
+		code     int
+		text     string
+	}{
+		"refused":         {"", 1, "declined"},
+		"served by CAPF":  {"  local_fallback: true\n", 0, "1 succeeded"},
+		"local all along": {"  issuer: local\n", 0, "1 succeeded"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startCAPFRoad(t, f.settings)
+			c.device(t, "add", "--key-order", "ec", "CSFALICE").want(t, 0)
+			c.phone(t, "--key", "p384", "--device", "CSFALICE", "--no-encrypt").want(t, f.code, f.text)
+			if f.code != 0 {
+				c.device(t, "show", "CSFALICE").want(t, 0, "device-cannot-sign")
+			}
+		})
+	}
+}
+
+func openssl(t *testing.T, dir string, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "openssl", args...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("openssl %s: %v\n%s", args[0], err, out)
+	}
+}

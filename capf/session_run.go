@@ -294,6 +294,9 @@ func (p *session) update(ctx context.Context, op Operation, code OpCode, change 
 		return
 	}
 	p.srv.statusLines(ctx, row, op, code, time.Since(start))
+	if row.Operation != OperationNone {
+		p.say(ctx, false, "The operation stays scheduled for the next contact: %s", row.Operation.trace())
+	}
 	if code == OpSuccess && op == OperationUpgrade {
 		p.note(ctx, event.StepSetPublicKey)
 		p.srv.emit(ctx, event.CAPFPublicKey{Session: p.trace(), DER: row.PublicKey})

@@ -225,6 +225,7 @@ const elsewhere = 250 * time.Millisecond
 // to tell the client.
 func (d *Durable) proceed(ctx context.Context, r ra.Request) (ra.Result, error) {
 	patience := time.Now().Add(d.cfg.Patience)
+	submitted := false
 	for {
 		rec, mine, err := d.cfg.Store.Begin(ctx, r, d.claim, time.Now())
 		if err != nil {
@@ -235,15 +236,18 @@ func (d *Durable) proceed(ctx context.Context, r ra.Request) (ra.Result, error) 
 			if after.State != Unknown || ctx.Err() != nil {
 				return res, err
 			}
-			rec = after
+			rec, submitted = after, true
 		}
 		if rec, err = d.follow(ctx, rec); err != nil {
 			return ra.Result{}, err
 		}
-		// A request that failed is begun anew, and one that another process
-		// works on is looked at again, while somebody waits for it.
-		if rec.State != Failed && !rec.LeaseUntil.After(time.Now()) || time.Now().After(patience) {
-			return d.tell(rec, time.Now())
+		// A request that never arrived is begun anew, but not twice for one ask;
+		// one that another process works on is looked at again, while somebody
+		// waits for it.
+		now := time.Now()
+		again := rec.State == Failed && !submitted || rec.LeaseUntil.After(now)
+		if !again || now.After(patience) {
+			return d.tell(rec, now)
 		}
 	}
 }

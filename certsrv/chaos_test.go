@@ -113,6 +113,12 @@ func TestChaos(t *testing.T) {
 	if st := c.Stats(); st.Open != st.Idle || st.Open > 8 || st.Rejected != 0 {
 		t.Errorf("sessions leak: %+v", st)
 	}
+	if n := s.Submissions(); n > size {
+		t.Errorf("%d enrolments became %d requests at the CA: something was submitted twice", size, n)
+	}
+	if n := s.FailedLogons(); n != 0 {
+		t.Errorf("%d failed logons", n)
+	}
 	c.Close()
 	s.Close()
 	settle(t, before)

@@ -13,24 +13,6 @@ import (
 // maxListed bounds the failed enrolments that are listed one by one.
 const maxListed = 2000
 
-// listed are the enrolments that the report shows one by one: the failed ones,
-// the slow ones, and some of the good ones.
-func (a *analysis) listed() []*enrolment {
-	good, bad := max(0, a.o.Good), maxListed
-	var all []*enrolment
-	for _, e := range a.enrolments {
-		left := &bad
-		if e.outcome == OutcomeGood && e.verdict == nil && !a.slow(e) {
-			left = &good
-		}
-		if *left > 0 {
-			*left--
-			all = append(all, e)
-		}
-	}
-	return all
-}
-
 func (a *analysis) slow(e *enrolment) bool {
 	return e.outcome == OutcomeGood && e.to-e.from >= a.o.Slow.Milliseconds()
 }
@@ -43,7 +25,7 @@ func (a *analysis) wanted() map[ref]bool {
 			want[r] = true
 		}
 	}
-	for _, e := range a.listed() {
+	for _, e := range a.kept {
 		for _, m := range a.timeline(e) {
 			add(m.ref)
 		}
@@ -77,11 +59,18 @@ func (a *analysis) report(w *walker) Report {
 		Schema: Schema, Faults: []Fault{}, Starts: []Start{}, Enrolments: []Enrolment{},
 		Missing: []Missing{}, Clocks: []Clock{}, Files: []File{}, Problems: []Problem{},
 	}
-	for _, e := range a.listed() {
+	slices.SortStableFunc(a.kept, func(x, y *enrolment) int { return cmp.Compare(x.from, y.from) })
+	for _, e := range a.kept {
 		r.Enrolments = append(r.Enrolments, b.enrolment(e))
 	}
+	r.Totals = a.totals
+	r.Totals.Listed, r.Totals.Starts = len(r.Enrolments), len(a.starts)
 	for _, s := range a.starts {
 		r.Starts = append(r.Starts, b.start(s))
+		if s.verdict != nil {
+			r.Totals.FailedStarts++
+		}
+		a.faults.add(s.verdict, "")
 	}
 	for _, name := range w.order {
 		f := *w.files[name]
@@ -89,7 +78,7 @@ func (a *analysis) report(w *walker) Report {
 		r.Totals.UnknownLines += f.Unknown
 		r.Files = append(r.Files, f)
 	}
-	for _, k := range a.facts.clocks {
+	for _, k := range a.all.clocks {
 		if k.log != logStart {
 			r.Clocks = append(r.Clocks, k.report())
 		}
@@ -100,36 +89,31 @@ func (a *analysis) report(w *walker) Report {
 	w.mu.Lock()
 	r.Problems = append(r.Problems, w.problems...)
 	w.mu.Unlock()
-	a.count(&r)
-	r.Faults = a.sum()
-	r.Missing = a.allMissing()
+	r.Faults = append(r.Faults, a.faults.all...)
+	slices.SortStableFunc(r.Faults, func(x, y Fault) int { return cmp.Compare(y.Count, x.Count) })
+	r.Missing = a.faults.missing()
 	a.decide(&r)
 	return r
 }
 
-func (a *analysis) count(r *Report) {
-	t := &r.Totals
-	t.Enrolments, t.Listed, t.Starts = len(a.enrolments), len(r.Enrolments), len(a.starts)
-	for _, e := range a.enrolments {
-		switch e.outcome {
-		case OutcomeGood:
-			t.Good++
-		case OutcomeFailed:
-			t.Failed++
-		case OutcomePending:
-			t.Pending++
-		default:
-			t.Unfinished++
-		}
-		if a.slow(e) {
-			t.Slow++
-		}
+// count adds an enrolment to the totals.
+func (a *analysis) count(e *enrolment) {
+	t := &a.totals
+	t.Enrolments++
+	switch e.outcome {
+	case OutcomeGood:
+		t.Good++
+	case OutcomeFailed:
+		t.Failed++
+	case OutcomePending:
+		t.Pending++
+	default:
+		t.Unfinished++
 	}
-	for _, s := range a.starts {
-		if s.verdict != nil {
-			t.FailedStarts++
-		}
+	if a.slow(e) {
+		t.Slow++
 	}
+	a.faults.add(e.verdict, e.device)
 }
 
 // decide sets the verdict and the exit status: 1 if a fault was named, 3 if
@@ -154,71 +138,58 @@ func (a *analysis) decide(r *Report) {
 	}
 }
 
-// sum counts the findings of each kind.
-func (a *analysis) sum() []Fault {
-	at := map[string]int{}
-	all := []Fault{}
-	add := func(v *verdict, device string) {
-		if v == nil {
-			return
-		}
-		key := joinCodes(v.codes) + string(v.sure)
-		i, ok := at[key]
-		if !ok {
-			i = len(all)
-			at[key] = i
-			all = append(all, Fault{Codes: names(v.codes), Confidence: v.sure})
-		}
-		f := &all[i]
-		f.Count++
-		if device != "" && len(f.Devices) < 5 && !slices.Contains(f.Devices, device) {
-			f.Devices = append(f.Devices, device)
-		}
-	}
-	for _, s := range a.starts {
-		add(s.verdict, "")
-	}
-	for _, e := range a.enrolments {
-		add(e.verdict, e.device)
-	}
-	slices.SortStableFunc(all, func(x, y Fault) int { return cmp.Compare(y.Count, x.Count) })
-	return all
+// faultSum counts the findings of each kind, and gathers what is missing.
+type faultSum struct {
+	at  map[string]int
+	all []Fault
+	why map[fault.Log][]string
 }
 
-// allMissing lists each missing log once, with what it would tell.
-func (a *analysis) allMissing() []Missing {
-	why := map[fault.Log][]string{}
-	add := func(v *verdict) {
-		if v == nil {
-			return
+func (s *faultSum) add(v *verdict, device string) {
+	if v == nil {
+		return
+	}
+	if s.at == nil {
+		s.at, s.why = map[string]int{}, map[fault.Log][]string{}
+	}
+	key := joinCodes(v.codes) + string(v.sure)
+	i, ok := s.at[key]
+	if !ok {
+		i = len(s.all)
+		s.at[key] = i
+		s.all = append(s.all, Fault{Codes: names(v.codes), Confidence: v.sure})
+	}
+	f := &s.all[i]
+	f.Count++
+	if device != "" && len(f.Devices) < 5 && !slices.Contains(f.Devices, device) {
+		f.Devices = append(f.Devices, device)
+	}
+	for _, log := range v.missing {
+		if what := wouldTell(v.codes); !slices.Contains(s.why[log], what) && len(s.why[log]) < 3 {
+			s.why[log] = append(s.why[log], what)
 		}
-		for _, log := range v.missing {
-			what := joinCodes(v.codes)
-			switch {
-			case len(v.codes) == 0:
-				what = "why it failed"
-			case len(v.codes) == 1:
-				what = "whether it is really " + what
-			case len(v.codes) > 4:
-				what = "which of " + joinCodes(v.codes[:3]) + " and others it is"
-			default:
-				what = "which of " + what + " it is"
-			}
-			if !slices.Contains(why[log], what) && len(why[log]) < 3 {
-				why[log] = append(why[log], what)
-			}
-		}
 	}
-	for _, s := range a.starts {
-		add(s.verdict)
+}
+
+// wouldTell says what a missing log would tell.
+func wouldTell(codes []fault.Code) string {
+	switch {
+	case len(codes) == 0:
+		return "why it failed"
+	case len(codes) == 1:
+		return "whether it is really " + joinCodes(codes)
+	case len(codes) > 4:
+		return "which of " + joinCodes(codes[:3]) + " and others it is"
 	}
-	for _, e := range a.enrolments {
-		add(e.verdict)
-	}
+	return "which of " + joinCodes(codes) + " it is"
+}
+
+// missing lists each missing log once.
+func (s *faultSum) missing() []Missing {
 	all := []Missing{}
 	for _, log := range allLogs {
-		if len(why[log]) > 0 {
-			all = append(all, Missing{Log: string(log), Why: "it would tell " + strings.Join(why[log], "; and "), Collect: howToCollect[log]})
+		if why := s.why[log]; len(why) > 0 {
+			all = append(all, Missing{Log: string(log), Why: "it would tell " + strings.Join(why, "; and "), Collect: howToCollect[log]})
 		}
 	}
 	return all

@@ -34,7 +34,7 @@ var pairs = map[[2]fault.Log][][2]string{
 func (a *analysis) align() {
 	all := a.series()
 	for _, log := range []fault.Log{logError, logCAPF} {
-		for _, k := range a.facts.clocks {
+		for _, k := range a.all.clocks {
 			if k.log == log {
 				a.alignClock(k, all)
 			}
@@ -78,7 +78,7 @@ func (a *analysis) alignClock(k *clock, all map[*clock]series) {
 func (a *analysis) bestMatch(k *clock, all map[*clock]series, guess, limit int64) match {
 	var best match
 	for _, log := range []fault.Log{logOwn, logError, logIIS} {
-		for _, reference := range a.facts.clocks {
+		for _, reference := range a.all.clocks {
 			if reference.log != log || !reference.placed || reference == k {
 				continue
 			}
@@ -197,31 +197,31 @@ func (a *analysis) series() map[*clock]series {
 		}
 		all[k][what] = append(all[k][what], at)
 	}
-	for _, s := range a.facts.sessions {
-		add(s.clock, "called", s.called.at, s.called.set())
-		add(s.clock, "answered", s.answered.at, s.answered.set())
-		add(s.clock, "fetched", s.answered.at, s.answered.set() && s.rv == 0)
-		add(s.clock, "seen", s.last.at, true)
-	}
-	for _, q := range a.facts.requests {
-		add(q.clock, "ended", q.last.at, q.last.at != 0)
-		add(q.clock, "good", q.last.at, q.last.at != 0 && q.status < 400)
-		add(q.clock, "login", q.login.at, q.login.set())
-	}
-	for _, s := range a.facts.starts {
+	a.all.each(func(fact any) {
+		switch f := fact.(type) {
+		case *session:
+			add(f.clock, "called", f.called.at, f.called.set())
+			add(f.clock, "answered", f.answered.at, f.answered.set())
+			add(f.clock, "fetched", f.answered.at, f.answered.set() && f.rv == 0)
+			add(f.clock, "seen", f.last.at, !f.answered.set())
+		case *request:
+			add(f.clock, "ended", f.last.at, f.last.at != 0)
+			add(f.clock, "good", f.last.at, f.last.at != 0 && f.status < 400)
+			add(f.clock, "login", f.login.at, f.login.set())
+		case *own:
+			add(f.clock, "ended", f.end.at, f.done)
+		case *exchange:
+			at, ok := f.end.at, f.status < 400
+			add(f.clock, "login", at, ok && f.web == webLogin)
+			add(f.clock, "knocked", f.start(), !ok && f.web == webLogin && !f.user)
+			add(f.clock, "fetched", at, ok && f.web == webFetch)
+			add(f.clock, "submitted", at, ok && f.web == webSubmit)
+			add(f.clock, "chain", at, ok && f.web == webChain)
+		}
+	})
+	for _, s := range a.all.starts {
 		add(s.clock, "login", s.login.at, s.log == logError && s.login.set())
 		add(s.clock, "chain", s.chainAt.at, s.log == logError && s.chainAt.set())
-	}
-	for _, x := range a.facts.exchanges {
-		at, ok := x.end.at, x.status < 400
-		add(x.clock, "login", at, ok && x.web == webLogin)
-		add(x.clock, "knocked", x.start(), !ok && x.web == webLogin && !x.user)
-		add(x.clock, "fetched", at, ok && x.web == webFetch)
-		add(x.clock, "submitted", at, ok && x.web == webSubmit)
-		add(x.clock, "chain", at, ok && x.web == webChain)
-	}
-	for _, o := range a.facts.owns {
-		add(o.clock, "ended", o.end.at, o.done)
 	}
 	for _, s := range all {
 		for _, moments := range s {

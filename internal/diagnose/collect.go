@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,14 +35,14 @@ type collector struct {
 	est     estFacts
 	starts  startFacts
 	own     ownFacts
-	web     []*exchange
+	streams map[*clock]*stream
 
 	printout bool // the last line of nginx's was of the start's printout
 	unknown  int
 }
 
 func newCollector() *collector {
-	c := &collector{clocks: map[string]*clock{}}
+	c := &collector{clocks: map[string]*clock{}, streams: map[*clock]*stream{}}
 	c.own.devices = map[string]string{}
 	return c
 }
@@ -82,9 +83,50 @@ func (c *collector) read(_ context.Context, f *File, r io.Reader, limits Limits)
 			f.Cut++
 		}
 		c.line(f.Lines, b, &t)
+		if f.Lines%sweepLines == 0 {
+			c.sweep()
+		}
 	}
 	c.end(f, lr, &t)
+	c.sweep()
 	return nil
+}
+
+// sweepLines is after how many lines what is done with is packed.
+const sweepLines = 1 << 13
+
+// sweep packs what went well and has ended.
+func (c *collector) sweep() {
+	for _, f := range []*capfFacts{&c.capf, &c.ownCAPF} {
+		f.sessions = slices.DeleteFunc(f.sessions, func(s *session) bool {
+			if !s.finished() || !c.stream(s.clock).packSession(s) {
+				return false
+			}
+			if f.open[s.device] == s {
+				delete(f.open, s.device)
+			}
+			return true
+		})
+	}
+	c.est.requests = slices.DeleteFunc(c.est.requests, func(q *request) bool {
+		if !q.finished || q.failed() || len(q.notes) > 0 {
+			return false
+		}
+		if q.counts() {
+			c.stream(q.clock).packRequest(q)
+		}
+		return true
+	})
+}
+
+// stream returns the packed facts of a clock.
+func (c *collector) stream(k *clock) *stream {
+	s := c.streams[k]
+	if s == nil {
+		s = &stream{clock: k}
+		c.streams[k] = s
+	}
+	return s
 }
 
 func (c *collector) begin(f *File) {
@@ -217,8 +259,8 @@ func (c *collector) onIIS(r event.Record) {
 		c.unknown++
 	case event.WebRequest:
 		if x, ok := newExchange(e); ok {
-			x.clock, x.end = c.clock(logIIS), c.at(r)
-			c.web = append(c.web, x)
+			x.end = c.at(r)
+			c.stream(c.clock(logIIS)).packExchange(x)
 		}
 	}
 }

@@ -122,6 +122,11 @@ func (f *capfFacts) fresh(k *clock, e event.Session, p point, id string) *sessio
 	return s
 }
 
+// finished reports whether a session went well and has ended.
+func (s *session) finished() bool {
+	return s.rv == 0 && s.called.set() && s.status != nil && !s.statusFailed() && len(s.marks) == 0 && !s.notSigned.set()
+}
+
 // traceTexts are the texts of a CAPF trace that name a fault by themselves,
 // out of the table.
 var traceTexts = func() map[string][]fault.Code {

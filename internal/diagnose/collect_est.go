@@ -84,7 +84,7 @@ func (f *estFacts) lib(q *request, p point, last ref, e event.Event) {
 			q.status, q.statusAt = e.Status, p
 		}
 		q.access(e, p)
-		q.last.ref = last
+		q.last.ref, q.finished = last, true
 		delete(f.byConn, q.conn)
 		f.cur, f.floating = q, nil
 	case event.ESTShutdownFailed:
@@ -137,19 +137,20 @@ func (q *request) done(s event.UpstreamStep, p point) {
 	}
 }
 
-// finish leaves out what is no request: a client that came and went, and the
-// 401 by which a client is asked for its credentials.
-func (f *estFacts) finish() {
-	keep := f.requests[:0]
-	for _, q := range f.requests {
-		challenge := q.status == 401 && q.rc == 0
-		other := q.status < 400 && q.path != "" && !strings.Contains(q.path, "enroll")
-		empty := other || q.status == 0 && q.rc == 0 && !q.login.set() && len(q.failures) == 0 && len(q.notes) == 0 && !q.authFailed.set()
-		if !challenge && !empty {
-			keep = append(keep, q)
-		}
+// counts reports whether it is a request for a certificate: not a client that
+// came and went, nor the 401 by which a client is asked for its credentials.
+func (q *request) counts() bool {
+	if len(q.notes) > 0 || q.failed() && (q.status != 401 || q.rc != 0 || q.authFailed.set() || len(q.failures) > 0) {
+		return true
 	}
-	f.requests = keep
+	if q.status == 401 || q.path != "" && !strings.Contains(q.path, "enroll") {
+		return false
+	}
+	return q.status != 0 || q.login.set()
+}
+
+func (f *estFacts) finish() {
+	f.requests = slices.DeleteFunc(f.requests, func(q *request) bool { return !q.counts() })
 	f.byConn, f.cur, f.floating = nil, nil, nil
 }
 

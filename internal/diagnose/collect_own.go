@@ -48,9 +48,8 @@ func (c *collector) onOwn(n int, b []byte) {
 	switch e := e.(type) {
 	case event.WebRequest:
 		if x, ok := newExchange(e); ok {
-			x.clock, x.end = k, p
-			x.end.at = e.Time.UnixMilli()
-			c.web = append(c.web, x)
+			x.end = point{e.Time.UnixMilli(), p.ref}
+			c.stream(k).packExchange(x)
 		}
 	case nil:
 		c.own.coded(k, p, l)

@@ -147,10 +147,11 @@ func Analyse(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	a := &analysis{o: o, facts: facts, problems: w.problems}
+	a := &analysis{o: o, all: facts, leftGood: max(0, o.Good), leftBad: maxListed}
 	a.align()
-	a.join()
-	a.judge()
+	a.look()
+	a.judgeStarts()
+	a.walk()
 	if err := w.fetch(ctx, a.wanted()); err != nil {
 		return Report{}, err
 	}

@@ -1,6 +1,8 @@
 package diagnose
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/onlineca/onlineca/ra/event"
@@ -10,6 +12,7 @@ import (
 // facts is what is kept of the logs: enough to judge every enrolment, little
 // enough to hold a hundred thousand of them.
 type facts struct {
+	streams   []*stream // what is healthy, packed
 	sessions  []*session
 	requests  []*request
 	exchanges []*exchange
@@ -96,6 +99,8 @@ type request struct {
 	body               string
 	path               string
 	notes              []mark
+	finished           bool // its access line has come
+	claim              bool // belongs to an enrolment
 }
 
 // failure is a failed exchange with certsrv.
@@ -189,7 +194,9 @@ func merge(parts []*collector) *facts {
 		f.sessions = append(f.sessions, c.capf.sessions...)
 		f.sessions = append(f.sessions, c.ownCAPF.sessions...)
 		f.requests = append(f.requests, c.est.requests...)
-		f.exchanges = append(f.exchanges, c.web...)
+		for _, s := range c.streams {
+			f.streams = append(f.streams, s)
+		}
 		f.owns = append(f.owns, c.own.list...)
 		f.starts = append(f.starts, c.starts.list...)
 		f.starts = append(f.starts, c.own.starts.list...)
@@ -201,5 +208,9 @@ func merge(parts []*collector) *facts {
 			f.clocks = append(f.clocks, k)
 		}
 	}
+	slices.SortFunc(f.clocks, func(x, y *clock) int { return cmp.Or(cmp.Compare(x.log, y.log), cmp.Compare(x.name, y.name)) })
+	slices.SortFunc(f.streams, func(x, y *stream) int {
+		return cmp.Or(cmp.Compare(x.clock.log, y.clock.log), cmp.Compare(x.clock.name, y.clock.name))
+	})
 	return f
 }

@@ -11,12 +11,22 @@ import (
 
 // analysis is the work on the facts of one run.
 type analysis struct {
-	o          Options
-	facts      *facts
-	problems   []Problem
-	enrolments []*enrolment
-	starts     []*starting
-	present    map[fault.Log]bool
+	o     Options
+	all   *facts // everything that was read
+	facts *facts // those of the slice of time that is being joined
+
+	enrolments []*enrolment // of the slice
+	kept       []*enrolment // those that the report shows
+	leftGood   int          // how many more may be kept
+	leftBad    int
+
+	starts  []*starting
+	totals  Totals
+	faults  faultSum
+	present map[fault.Log]bool
+	// What there is of each kind, in all the logs.
+	hasTrace, hasIIS, hasSessions, hasOwn, hasRequests bool
+	webFrom, webTo                                     int64 // what the log of IIS covers
 }
 
 // enrolment is one request for a certificate, as the logs show it.
@@ -56,13 +66,13 @@ func (a *analysis) join() {
 	a.sort()
 	a.joinOwn()
 	a.joinRequests()
-	if len(a.enrolments) == 0 {
+	if !a.hasSessions && !a.hasOwn && !a.hasRequests {
 		a.webAlone()
 	} else {
 		a.sort()
 		a.joinWeb()
 	}
-	a.filter()
+	a.sort()
 }
 
 func (a *analysis) sort() {
@@ -72,8 +82,7 @@ func (a *analysis) sort() {
 // prefer leaves out what our own log repeats of the logs that are there.
 func (a *analysis) prefer() {
 	f := a.facts
-	trace := slices.ContainsFunc(f.sessions, func(s *session) bool { return s.clock.log == logCAPF })
-	if trace {
+	if a.hasTrace {
 		ids := map[string][]*session{}
 		for _, s := range f.sessions {
 			if s.clock.log == logOwn && s.id != "" {
@@ -87,7 +96,7 @@ func (a *analysis) prefer() {
 			}
 		}
 	}
-	if slices.ContainsFunc(f.exchanges, func(x *exchange) bool { return x.clock.log == logIIS }) {
+	if a.hasIIS {
 		f.exchanges = slices.DeleteFunc(f.exchanges, func(x *exchange) bool { return x.clock.log == logOwn })
 	}
 	slices.SortStableFunc(f.exchanges, func(x, y *exchange) int {
@@ -165,6 +174,7 @@ func (a *analysis) joinOwn() {
 	}
 	for _, o := range a.facts.owns {
 		if !o.claim {
+			o.claim = true
 			a.enrolments = append(a.enrolments, &enrolment{own: o, device: a.deviceOfOwn(o), from: o.first.at, to: o.end.at})
 		}
 	}
@@ -221,12 +231,13 @@ func (a *analysis) joinRequests() {
 		case p.e.request != nil:
 			p.e.several = p.e.several || !taken[p.q]
 		case !taken[p.q]:
-			p.e.request, taken[p.q] = p.q, true
+			p.e.request, taken[p.q], p.q.claim = p.q, true, true
 		}
 	}
-	alone := len(a.enrolments) == 0
+	alone := !a.hasSessions && !a.hasOwn
 	for _, q := range requests {
 		if !taken[q] && (alone || q.failed()) {
+			q.claim = true
 			a.enrolments = append(a.enrolments, &enrolment{request: q, from: q.from(), to: q.to()})
 		}
 	}
@@ -264,15 +275,12 @@ func cost(e *enrolment, q *request) int64 {
 	return c
 }
 
-// filter leaves what was asked for.
-func (a *analysis) filter() {
-	a.enrolments = slices.DeleteFunc(a.enrolments, func(e *enrolment) bool {
-		if a.o.Device != "" && !strings.EqualFold(e.device, a.o.Device) {
-			return true
-		}
-		return !a.o.Since.IsZero() && e.dated() && time.UnixMilli(e.to).Before(a.o.Since)
-	})
-	a.sort()
+// wantedOf reports whether an enrolment was asked for.
+func (a *analysis) wantedOf(e *enrolment) bool {
+	if a.o.Device != "" && !strings.EqualFold(e.device, a.o.Device) {
+		return false
+	}
+	return a.o.Since.IsZero() || !e.dated() || !time.UnixMilli(e.to).Before(a.o.Since)
 }
 
 // dated reports whether the enrolment's time has a date.

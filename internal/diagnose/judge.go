@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -37,28 +38,28 @@ type evid struct {
 	words string // said instead of a line
 }
 
-// judge says of every enrolment and every start what became of it.
-func (a *analysis) judge() {
-	a.look()
-	a.judgeStarts()
-	a.enrolments = slices.DeleteFunc(a.enrolments, func(e *enrolment) bool { return e.isStart() })
-	for _, e := range a.enrolments {
-		e.outcome = e.outcomeOf(a)
-		switch {
-		case e.outcome == OutcomeFailed || e.outcome == OutcomePending:
-			e.verdict = a.verdictOf(e)
-		case e.own != nil && len(e.own.marks) > 0:
-			e.verdict = a.byMarks(e)
-		}
-	}
-}
-
-// look notes which logs are there.
+// look notes what there is.
 func (a *analysis) look() {
 	a.present = map[fault.Log]bool{}
-	for _, k := range a.facts.clocks {
+	for _, k := range a.all.clocks {
 		a.present[k.log] = true
 	}
+	a.webFrom, a.webTo = math.MaxInt64, math.MinInt64
+	a.all.each(func(fact any) {
+		switch f := fact.(type) {
+		case *session:
+			a.hasTrace = a.hasTrace || f.clock.log == logCAPF
+			a.hasSessions = a.hasSessions || f.matters()
+		case *request:
+			a.hasRequests = true
+		case *own:
+			a.hasOwn = true
+		case *exchange:
+			a.hasIIS = a.hasIIS || f.clock.log == logIIS
+			at := f.clock.utc(f.end.at)
+			a.webFrom, a.webTo = min(a.webFrom, at), max(a.webTo, at)
+		}
+	})
 }
 
 // isStart reports whether what the log of IIS shows alone is the start of the
@@ -73,10 +74,10 @@ func (e *enrolment) isStart() bool {
 }
 
 // outcomeOf says what became of an enrolment, whatever the reason.
-func (e *enrolment) outcomeOf(a *analysis) Outcome {
+func (e *enrolment) outcomeOf() Outcome {
 	switch {
 	case e.session != nil:
-		return e.outcomeOfSession(a)
+		return e.outcomeOfSession()
 	case e.own != nil && e.own.done:
 		switch {
 		case e.own.status == 202:
@@ -103,7 +104,7 @@ func (e *enrolment) outcomeOf(a *analysis) Outcome {
 	return e.outcomeOfWeb()
 }
 
-func (e *enrolment) outcomeOfSession(a *analysis) Outcome {
+func (e *enrolment) outcomeOfSession() Outcome {
 	s := e.session
 	switch {
 	case s.statusFailed(), s.rv > 0, s.notSigned.set(), len(s.marks) > 0:
@@ -118,7 +119,6 @@ func (e *enrolment) outcomeOfSession(a *analysis) Outcome {
 	case e.own != nil && e.own.done || e.request != nil && e.request.status != 0:
 		return OutcomeGood
 	}
-	_ = a
 	return OutcomeUnfinished
 }
 
@@ -297,7 +297,7 @@ func (a *analysis) narrowed(e *enrolment, codes []fault.Code, ev evid) *verdict 
 	switch {
 	case slices.Contains(codes, fault.AuthStringLockout):
 		n := 0
-		for _, o := range a.enrolments {
+		for _, o := range a.kept {
 			if s := o.session; s != nil && s != e.session && s.device == e.device && s.status != nil &&
 				s.status.Text == e.session.statusText() && o.to <= e.from && e.from-o.to < lockoutFor.Milliseconds() {
 				n++

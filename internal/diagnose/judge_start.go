@@ -18,7 +18,7 @@ type starting struct {
 // those that failed.
 func (a *analysis) judgeStarts() {
 	byLog := map[fault.Log][]*start{}
-	for _, s := range a.facts.starts {
+	for _, s := range a.all.starts {
 		byLog[s.log] = append(byLog[s.log], s)
 	}
 	// Our own log names codes, error.log has times, the printout has neither.
@@ -142,11 +142,12 @@ func (s *start) utc(p point) int64 {
 // the reason.
 func (a *analysis) startByWeb(s *start, v *verdict) {
 	var near []*exchange
-	for _, x := range a.facts.exchanges {
-		if s.first.at == 0 && !x.claim || s.first.at != 0 && abs(x.clock.utc(x.end.at)-s.utc(s.first)) < patience {
+	a.all.each(func(fact any) {
+		x, ok := fact.(*exchange)
+		if ok && len(near) < 1000 && (s.first.at == 0 || abs(x.clock.utc(x.end.at)-s.utc(s.first)) < patience) {
 			near = append(near, x)
 		}
-	}
+	})
 	if codes, x := ofLogins(near); codes != nil {
 		v.codes, v.sure = codes, Likely
 		v.add(x.evid())

@@ -228,11 +228,7 @@ func (a *analysis) lostUpstream(e *enrolment) bool {
 
 // covered reports whether the log of IIS covers the time of an enrolment.
 func (a *analysis) covered(e *enrolment) bool {
-	x := a.facts.exchanges
-	if len(x) == 0 {
-		return false
-	}
-	return x[0].clock.utc(x[0].end.at) <= e.from && e.to <= x[len(x)-1].clock.utc(x[len(x)-1].end.at)
+	return a.webFrom <= e.from && e.to <= a.webTo
 }
 
 // byStart: the service could not reach certsrv since its start.

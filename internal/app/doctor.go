@@ -116,18 +116,16 @@ type checkup struct {
 	trust    bool     // the trusted certificates could be read
 	secrets  bool     // every file that a login needs could be read
 
-	conn   net.Conn // through TLS, for what needs no login
-	state  tls.ConnectionState
-	legacy bool // only by what the client does not speak
-	certs  []*x509.Certificate
-	first  *greeting // the answer to a request without a login
+	conn  net.Conn // through TLS, for what needs no login
+	state tls.ConnectionState
+	certs []*x509.Certificate
+	first *greeting // the answer to a request without a login
 
 	clients  []*certsrv.Client
 	pools    []*winauth.Pool
 	client   *certsrv.Client // logged in; nil if nobody is
 	config   certsrv.Config  // of client
 	binding  string          // what is known of channel bindings without a probe
-	refused  bool            // the login that the settings describe was refused
 	caChain  []*x509.Certificate
 	enrolled *x509.Certificate
 }
@@ -138,7 +136,7 @@ func (c *checkup) perform(ctx context.Context, s doctorStep) {
 	start := time.Now()
 	switch why := c.unmet(s.needs); {
 	case ctx.Err() != nil:
-		st.skip("interrupted")
+		st.skip("because of the interruption")
 	case why != "":
 		st.skip("%s", why)
 	default:
@@ -150,7 +148,7 @@ func (c *checkup) perform(ctx context.Context, s doctorStep) {
 	if ctx.Err() != nil && st.Status == DoctorFail {
 		// What failed because somebody pressed Ctrl-C has not failed.
 		st.Problems = []DoctorProblem{}
-		st.skip("interrupted")
+		st.skip("because of the interruption")
 	}
 	st.Milliseconds = float64(st.took.Microseconds()) / 1000
 	st.clean()
@@ -213,7 +211,7 @@ const mostFailedLogons = 2
 
 func (c *checkup) close() {
 	if c.conn != nil {
-		c.conn.Close()
+		_ = c.conn.Close()
 	}
 	for _, client := range c.clients {
 		client.Close()

@@ -33,7 +33,7 @@ func (c *checkup) checkTemplate(ctx context.Context, st *DoctorStep) {
 		return
 	}
 	if len(offered) == 0 {
-		c.checkNoTemplates(ctx, st)
+		c.explainNoTemplates(st)
 		return
 	}
 	var found []string
@@ -76,21 +76,23 @@ func find(offered []certsrv.Template, name string) (certsrv.Template, bool) {
 	return offered[i], true
 }
 
-// checkNoTemplates tells a stand-alone CA, which has none, from an account that
-// may enrol for none. The client knows the difference, and says it when it is
-// asked to authenticate its own account.
-func (c *checkup) checkNoTemplates(ctx context.Context, st *DoctorStep) {
-	err := c.client.Authenticate(ctx, ra.Credentials{Username: c.config.Username, Password: c.config.Password})
-	if err != nil {
-		st.failErr(err)
-		return
+// explainNoTemplates is about a list that is empty. The pages of a stand-alone
+// CA, which has no templates, look the same.
+func (c *checkup) explainNoTemplates(st *DoctorStep) {
+	st.say("no template is offered")
+	level := DoctorWarn
+	if c.settings.Certsrv.MissingTemplate == "refuse" {
+		level = DoctorFail
 	}
-	st.say("a stand-alone CA: it has no templates")
+	p := st.problem(level, fault.Template, fmt.Sprintf("certsrv offers no template at all to %s", c.config.Username))
+	p.Cause = "The account may enrol for none, Active Directory could not be asked, or the CA is a stand-alone one, which has no templates."
+	p.Fix = "Give the account Read and Enroll on the template, and publish the template on the CA. For a stand-alone CA, set certsrv.missing_template: warn."
 }
 
 // explainTemplate is about a template that is not offered.
 func (c *checkup) explainTemplate(st *DoctorStep, offered []certsrv.Template, name string) {
 	what := fmt.Sprintf("%q is not offered to %s", name, c.config.Username)
+	st.say("%s is not offered", name)
 	i := slices.IndexFunc(offered, func(t certsrv.Template) bool { return strings.EqualFold(t.DisplayName, name) })
 	near := nearest(offered, name)
 	switch {
@@ -211,7 +213,7 @@ func judgeCA(st *DoctorStep, cert *x509.Certificate, now time.Time) {
 // memory and is forgotten.
 func (c *checkup) checkEnrolment(ctx context.Context, st *DoctorStep) {
 	if !c.o.Enroll {
-		st.skip("--enroll was not given")
+		st.skip("because --enroll was not given")
 		return
 	}
 	if why := c.mayLogIn(); why != "" {
@@ -241,7 +243,6 @@ func (c *checkup) checkEnrolment(ctx context.Context, st *DoctorStep) {
 		st.say("request %d issued by template %s", res.ReqID, template)
 		st.note("serial number %s", cert.Serial)
 	}
-	st.note("take it back on the CA: %s", d.Revoke)
 	c.report.Issued = d
 }
 
@@ -287,7 +288,7 @@ func throwAwayRequest() (*x509.CertificateRequest, error) {
 func (c *checkup) checkKeyUsage(_ context.Context, st *DoctorStep) {
 	switch {
 	case !c.o.Enroll:
-		st.skip("only a certificate shows it; --enroll has one issued")
+		st.skip("because only a certificate shows it: --enroll has one issued")
 		return
 	case c.enrolled == nil:
 		st.skip("because there is no certificate")

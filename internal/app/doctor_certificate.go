@@ -25,7 +25,7 @@ func (c *checkup) checkServerChain(_ context.Context, st *DoctorStep) {
 		st.Certificates = append(st.Certificates, describeCertificate(i+1, cert))
 	}
 	if !c.trust {
-		st.skip("the trusted certificates (certsrv.tls.ca) could not be read")
+		st.skip("because the trusted certificates (certsrv.tls.ca) could not be read")
 		return
 	}
 	leaf := c.certs[0]

@@ -27,7 +27,6 @@ func (c *checkup) checkLogin(ctx context.Context, st *DoctorStep) {
 		return
 	}
 	cfg := c.settings.certsrvConfig(Parts{Password: c.files.password, Roots: c.files.roots, EPA: c.files.epa, Dial: c.o.Dial})
-	cfg.StrictTemplate = true
 	cfg.Sessions = 1
 	// One refusal is the last: a pause that outlasts this run.
 	cfg.LoginPause = 24 * time.Hour
@@ -37,7 +36,6 @@ func (c *checkup) checkLogin(ctx context.Context, st *DoctorStep) {
 		st.say("%s, %s", c.settings.Certsrv.Username, bindingWords(cfg.EPA.Binding))
 		return
 	}
-	c.refused = true
 	var rejected *winauth.RejectedError
 	if !errors.As(err, &rejected) {
 		st.failErr(err)
@@ -61,11 +59,11 @@ func (c *checkup) checkLogin(ctx context.Context, st *DoctorStep) {
 func (c *checkup) unfit() string {
 	for _, s := range []string{stepChain, stepHostName, stepClock} {
 		if st := c.status(s); st == DoctorFail || st == DoctorSkip {
-			return "the server's certificate is not good (" + s + "), and credentials are not sent to such a server"
+			return "because the server's certificate is not known to be good (" + s + "): credentials are not sent to such a server"
 		}
 	}
 	if !c.secrets {
-		return "the account or a file that it needs is missing (settings)"
+		return "because the account or a file that it needs is missing (settings)"
 	}
 	return ""
 }
@@ -95,6 +93,7 @@ func bindingWords(b winauth.Binding) string {
 // with the channel binding the other way round.
 func (c *checkup) explainBinding(st *DoctorStep, configured winauth.Binding) {
 	user := c.settings.Certsrv.Username
+	st.note("where requests of one connection are spread over several servers, a login can be refused by chance: if another run ends otherwise, look for 401 1 2148074248 in the IIS log")
 	if configured == winauth.BindOff {
 		c.binding = "required"
 		p := st.fail(fault.EPARequired, "%s is refused without a channel binding, and accepted with one: the password is good", user)
@@ -114,8 +113,7 @@ func (c *checkup) explainBinding(st *DoctorStep, configured winauth.Binding) {
 // explainRefusal is about a login that is refused either way.
 func (c *checkup) explainRefusal(st *DoctorStep, first *winauth.RejectedError, other error) {
 	st.say("certsrv refuses %s", first.Username)
-	p := st.fail(fault.BadCredentials, "%s", first)
-	p.What = fmt.Sprintf("certsrv refuses %s (%s)", first.Username, times(c.failedLogons()))
+	p := st.fail(fault.BadCredentials, "certsrv refuses %s (%s)", first.Username, times(c.failedLogons()))
 	not := []string{
 		"NTLM switched off: certsrv sent a challenge (it offers " + strings.Join(first.Offered, ", ") + ")",
 		"a split handshake: both halves of each login went over one connection",
@@ -134,10 +132,14 @@ func (c *checkup) explainRefusal(st *DoctorStep, first *winauth.RejectedError, o
 }
 
 func times(n int) string {
-	if n == 1 {
+	switch n {
+	case 0:
+		return "no failed logon"
+	case 1:
 		return "1 failed logon"
+	default:
+		return fmt.Sprintf("%d failed logons", n)
 	}
-	return fmt.Sprintf("%d failed logons", n)
 }
 
 // mayLogIn says why a step that may log in is not taken, "" if it is.
@@ -217,7 +219,7 @@ func (c *checkup) checkLanguage(ctx context.Context, st *DoctorStep) {
 	}
 	page, err := c.welcomePage(ctx)
 	if err != nil {
-		st.skip("the page could not be had: %s", err)
+		st.skip("because the page could not be had: %s", err)
 		return
 	}
 	switch l := language(page); l {

@@ -23,6 +23,7 @@ import (
 func (c *checkup) checkSettings(_ context.Context, st *DoctorStep) {
 	st.say("%s", c.o.Config)
 	if err := c.readSettings(); err != nil {
+		st.say("%s cannot be used as it is", c.o.Config)
 		p := st.fail(fault.Unknown, "%s", err)
 		p.Cause = "The settings file cannot be used as it is: the registration authority would not start."
 		p.Fix = "Correct what the message names; \"onlineca config check FILE\" shows it again."
@@ -84,7 +85,7 @@ func (c *checkup) readFiles(st *DoctorStep) {
 	var err error
 	if c.files, err = c.settings.load(); err != nil {
 		p := st.fail(fault.Unknown, "%s", err)
-		p.Cause = "A file that the settings name cannot be used."
+		p.Cause = "A file that the settings name cannot be used: the registration authority would not start."
 		p.Fix = "Correct the path or the file; relative paths are relative to the settings file."
 	}
 	e := &c.settings.Certsrv
@@ -105,7 +106,7 @@ func shownURL(raw string) string {
 // checkName resolves the name of the certsrv host.
 func (c *checkup) checkName(ctx context.Context, st *DoctorStep) {
 	if c.url == nil {
-		st.skip("the settings name no certsrv (certsrv.url)")
+		st.skip("because the settings name no certsrv that can be asked (certsrv.url)")
 		return
 	}
 	if net.ParseIP(c.host) != nil {
@@ -163,7 +164,7 @@ func (c *checkup) checkTCP(ctx context.Context, st *DoctorStep) {
 		case good < 0:
 			good, c.conn = i, conn
 		default:
-			conn.Close()
+			_ = conn.Close()
 		}
 	}
 	if good < 0 {
@@ -253,7 +254,6 @@ func (c *checkup) handshakeAny(ctx context.Context, st *DoctorStep) {
 		return
 	}
 	c.take(conn)
-	c.legacy = true
 	st.Problems[0].What += fmt.Sprintf("; the server speaks %s with %s, which is too old",
 		tls.VersionName(c.state.Version), tls.CipherSuiteName(c.state.CipherSuite))
 }
@@ -272,7 +272,7 @@ func (c *checkup) handshake(ctx context.Context, raw net.Conn, cfg *tls.Config) 
 	cfg.InsecureSkipVerify = true
 	conn := tls.Client(raw, cfg)
 	if err := conn.HandshakeContext(ctx); err != nil {
-		raw.Close()
+		_ = raw.Close()
 		return nil, err
 	}
 	return conn, nil

@@ -139,7 +139,7 @@ func (s *DoctorStep) note(format string, args ...any) {
 // skip says why the step was not taken.
 func (s *DoctorStep) skip(format string, args ...any) {
 	s.Status = DoctorSkip
-	s.say("skipped: "+format, args...)
+	s.say("skipped "+format, args...)
 }
 
 // fail makes the step fail by a fault of the table.

@@ -161,7 +161,7 @@ func (c *checkup) checkNegotiate(ctx context.Context, st *DoctorStep, offered []
 	switch {
 	case g.err != nil:
 		st.say("%s; whether NTLM is among it will show", list)
-	case slices.ContainsFunc(g.offer, func(v string) bool { return challenge(v) }):
+	case slices.ContainsFunc(g.offer, challenge):
 		st.say("%s, which takes NTLM", list)
 	default:
 		st.fail(fault.NTLMDisabled, "certsrv offers %s, but answers NTLM without a challenge: it takes Kerberos alone (provider Negotiate:Kerberos)", list)

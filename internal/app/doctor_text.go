@@ -122,7 +122,7 @@ func (t *DoctorText) End(r *DoctorReport) {
 			b.WriteString("  " + e.Revoke + "\n")
 		}
 	}
-	if r.FailedLogons > 0 {
+	if l := r.Step(stepLogin); r.FailedLogons > 0 || l != nil && l.Status != DoctorSkip {
 		hanging(&b, "", fmt.Sprintf("This run caused %s of %s.", times(r.FailedLogons), printable(r.Username)))
 	}
 	hanging(&b, "", r.verdict())

@@ -185,18 +185,41 @@ func compare(k *clock, s series, reference *clock, r series, guess, limit int64)
 	return best
 }
 
-// series gathers the moments of every clock.
+// series gathers the moments of every clock. They are counted first, so that
+// long logs take no more room than they need.
 func (a *analysis) series() map[*clock]series {
+	n := map[*clock]map[string]int{}
+	a.moments(func(k *clock, what string, _ int64, ok bool) {
+		if n[k] == nil {
+			n[k] = map[string]int{}
+		}
+		if ok {
+			n[k][what]++
+		}
+	})
 	all := map[*clock]series{}
-	add := func(k *clock, what string, at int64, ok bool) {
-		if !ok {
-			return
+	for k, kinds := range n {
+		all[k] = series{}
+		for what, n := range kinds {
+			all[k][what] = make([]int64, 0, n)
 		}
-		if all[k] == nil {
-			all[k] = series{}
-		}
-		all[k][what] = append(all[k][what], at)
 	}
+	a.moments(func(k *clock, what string, at int64, ok bool) {
+		if ok {
+			all[k][what] = append(all[k][what], at)
+		}
+	})
+	for _, s := range all {
+		for _, moments := range s {
+			slices.Sort(moments)
+		}
+	}
+	return all
+}
+
+// moments calls add for everything that has a moment, ok telling whether it is
+// of that kind.
+func (a *analysis) moments(add func(k *clock, what string, at int64, ok bool)) {
 	a.all.each(func(fact any) {
 		switch f := fact.(type) {
 		case *session:
@@ -223,10 +246,4 @@ func (a *analysis) series() map[*clock]series {
 		add(s.clock, "login", s.login.at, s.log == logError && s.login.set())
 		add(s.clock, "chain", s.chainAt.at, s.log == logError && s.chainAt.set())
 	}
-	for _, s := range all {
-		for _, moments := range s {
-			slices.Sort(moments)
-		}
-	}
-	return all
 }

@@ -13,7 +13,8 @@ import (
 type stream struct {
 	clock  *clock
 	chunks [][]byte
-	prev   int64
+	prev   int64 // time and line of the last fact
+	line   int64
 }
 
 // chunkSize is how many bytes are allocated at once.
@@ -43,18 +44,18 @@ func (p *packer) text(s string) {
 	p.b = append(p.b, s...)
 }
 
-// add begins a fact that happened at a time.
-func (s *stream) add(kind byte, at int64, put func(*packer)) {
+// add begins a fact that happened at a time and is noted in a line.
+func (s *stream) add(kind byte, at int64, where ref, put func(*packer)) {
 	n := len(s.chunks)
 	if n == 0 || cap(s.chunks[n-1])-len(s.chunks[n-1]) < maxPacked {
 		s.chunks = append(s.chunks, make([]byte, 0, chunkSize))
 		n++
-		s.prev = 0
+		s.prev, s.line = 0, 0
 	}
 	p := packer{append(s.chunks[n-1], kind)}
-	p.ints(at - s.prev)
+	p.ints(at-s.prev, int64(where.file), int64(where.line)-s.line)
 	put(&p)
-	s.chunks[n-1], s.prev = p.b, at
+	s.chunks[n-1], s.prev, s.line = p.b, at, int64(where.line)
 }
 
 // packSession packs a session that went well, and reports whether it could.
@@ -62,8 +63,8 @@ func (s *stream) packSession(t *session) bool {
 	if len(t.device)+len(t.id) > 128 || t.answered.ref.file != t.called.ref.file || t.statusAt.ref.file != t.called.ref.file {
 		return false
 	}
-	s.add(packedSession, t.called.at, func(p *packer) {
-		p.ints(t.answered.at-t.called.at, t.statusAt.at-t.called.at, int64(t.number), int64(t.pkcs7), int64(t.called.ref.file), int64(t.called.ref.line),
+	s.add(packedSession, t.called.at, t.called.ref, func(p *packer) {
+		p.ints(t.answered.at-t.called.at, t.statusAt.at-t.called.at, int64(t.number), int64(t.pkcs7),
 			int64(t.answered.ref.line-t.called.ref.line), int64(t.statusAt.ref.line-t.called.ref.line))
 		p.text(t.device)
 		p.text(t.id)
@@ -74,9 +75,16 @@ func (s *stream) packSession(t *session) bool {
 // packRequest packs a request that went well.
 func (s *stream) packRequest(q *request) {
 	line := int64(q.first.ref.line)
-	s.add(packedRequest, q.first.at, func(p *packer) {
-		p.ints(q.last.at-q.first.at, int64(q.conn), int64(q.status), int64(q.first.ref.file), line, int64(q.last.ref.line)-line,
-			int64(q.statusAt.ref.line), q.login.at, int64(q.login.ref.line), q.page.at, int64(q.page.ref.line))
+	s.add(packedRequest, q.first.at, q.first.ref, func(p *packer) {
+		p.ints(q.last.at-q.first.at, int64(q.conn), int64(q.status), int64(q.last.ref.line)-line,
+			int64(q.statusAt.ref.line)-line)
+		for _, done := range []point{q.login, q.page} {
+			if done.set() {
+				p.ints(int64(done.ref.line)-line, done.at-q.first.at)
+			} else {
+				p.ints(0)
+			}
+		}
 	})
 }
 
@@ -86,8 +94,12 @@ func (s *stream) packExchange(x *exchange) {
 	if x.user {
 		user = 1
 	}
-	s.add(packedExchange, x.end.at, func(p *packer) {
-		p.ints(int64(x.took), int64(x.reqID), int64(x.win32), int64(x.status)<<8|int64(x.sub&0xff), int64(x.web)<<1|user, int64(x.end.ref.file), int64(x.end.ref.line))
+	win32 := int64(x.win32)
+	if x.win32 == winNoCredentials {
+		win32 = -1 // the most frequent one by far
+	}
+	s.add(packedExchange, x.end.at, x.end.ref, func(p *packer) {
+		p.ints(int64(x.took), int64(x.reqID), win32, int64(x.status)<<8|int64(x.sub&0xff), int64(x.web)<<1|user)
 	})
 }
 
@@ -97,6 +109,7 @@ type cursor struct {
 	chunk int
 	b     []byte
 	prev  int64
+	line  int64
 }
 
 func (c *cursor) int() int64 {
@@ -119,31 +132,32 @@ func (c *cursor) next() any {
 		if c.chunk == len(c.s.chunks) {
 			return nil
 		}
-		c.b, c.prev = c.s.chunks[c.chunk], 0
+		c.b, c.prev, c.line = c.s.chunks[c.chunk], 0, 0
 		c.chunk++
 	}
 	kind := c.b[0]
 	c.b = c.b[1:]
 	at := c.prev + c.int()
+	file := int32(c.int())
+	c.line += c.int()
 	c.prev = at
+	p := point{at, ref{file, int32(c.line)}}
 	switch kind {
 	case packedSession:
-		return c.session(at)
+		return c.session(p)
 	case packedRequest:
-		return c.request(at)
+		return c.request(p)
 	default:
-		return c.exchange(at)
+		return c.exchange(p)
 	}
 }
 
-func (c *cursor) session(at int64) *session {
-	t := &session{clock: c.s.clock, signed: true}
-	answered, status := at+c.int(), at+c.int()
+func (c *cursor) session(p point) *session {
+	t := &session{clock: c.s.clock, signed: true, called: p}
+	answered, status := p.at+c.int(), p.at+c.int()
 	t.number, t.pkcs7 = int(c.int()), int(c.int())
-	file, line := int32(c.int()), int32(c.int())
-	t.called = point{at, ref{file, line}}
-	t.answered = point{answered, ref{file, line + int32(c.int())}}
-	t.statusAt = point{status, ref{file, line + int32(c.int())}}
+	t.answered = point{answered, ref{p.ref.file, p.ref.line + int32(c.int())}}
+	t.statusAt = point{status, ref{p.ref.file, p.ref.line + int32(c.int())}}
 	t.begin, t.last = t.called, t.statusAt
 	t.device, t.id = c.text(), c.text()
 	t.status = healthyStatus
@@ -153,25 +167,32 @@ func (c *cursor) session(at int64) *session {
 // healthyStatus is the status of every session that was packed.
 var healthyStatus = &event.CAPFOperationStatus{Text: "Success:CAPF_OP_SUCCESS"}
 
-func (c *cursor) request(at int64) *request {
-	q := &request{clock: c.s.clock}
-	last := at + c.int()
+func (c *cursor) request(p point) *request {
+	q := &request{clock: c.s.clock, first: p}
+	last := p.at + c.int()
 	q.conn, q.status = int(c.int()), int(c.int())
-	file, line := int32(c.int()), int32(c.int())
-	q.first, q.last = point{at, ref{file, line}}, point{last, ref{file, line + int32(c.int())}}
-	q.statusAt = point{last, ref{file, int32(c.int())}}
-	q.login = point{c.int(), ref{file, int32(c.int())}}
-	q.page = point{c.int(), ref{file, int32(c.int())}}
+	at := func(line int64) ref { return ref{p.ref.file, p.ref.line + int32(line)} }
+	q.last = point{last, at(c.int())}
+	q.statusAt = point{last, at(c.int())}
+	for _, done := range []*point{&q.login, &q.page} {
+		if line := c.int(); line != 0 {
+			*done = point{p.at + c.int(), at(line)}
+		}
+	}
 	return q
 }
 
-func (c *cursor) exchange(at int64) *exchange {
-	x := &exchange{clock: c.s.clock}
-	x.took, x.reqID, x.win32 = int32(c.int()), int32(c.int()), uint32(c.int())
+func (c *cursor) exchange(p point) *exchange {
+	x := &exchange{clock: c.s.clock, end: p}
+	x.took, x.reqID = int32(c.int()), int32(c.int())
+	if win32 := c.int(); win32 < 0 {
+		x.win32 = winNoCredentials
+	} else {
+		x.win32 = uint32(win32)
+	}
 	status := c.int()
 	x.status, x.sub = uint16(status>>8), uint16(status&0xff)
 	flags := c.int()
 	x.web, x.user = web(flags>>1), flags&1 == 1
-	x.end = point{at, ref{int32(c.int()), int32(c.int())}}
 	return x
 }

@@ -44,7 +44,11 @@ func pendingDevices(n int) []Device {
 // Thousands of phones at once, each with an EC key of its own, all enrolled
 // through the online CA. ONLINECA_PHONES sets how many.
 func TestFleet(t *testing.T) {
-	n := scale(t, "ONLINECA_PHONES", 2000)
+	usual := 2000
+	if testing.Short() {
+		usual = 200
+	}
+	n := scale(t, "ONLINECA_PHONES", usual)
 	devices := pendingDevices(n)
 	b := newBench(t, nil, devices...)
 	seen := 0

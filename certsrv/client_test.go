@@ -497,6 +497,9 @@ func TestOutcomeUnknown(t *testing.T) {
 		if posts != 1 {
 			t.Errorf("%v: %d POSTs", tc.inject, posts)
 		}
+		if f.Unsent {
+			t.Errorf("%v: said to be unsent", tc.inject)
+		}
 	}
 	s, c := start()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -575,5 +578,27 @@ func TestRequestAttributes(t *testing.T) {
 	}
 	if len(res.Certificate.DNSNames) != 1 || res.Certificate.DNSNames[0] != "SEP001122334455.example.com" {
 		t.Errorf("%v", res.Certificate.DNSNames)
+	}
+}
+
+// A login that fails before a fetch does not lose the request's number.
+func TestFetchKeepsTheNumber(t *testing.T) {
+	s := testenv.New(t, testenv.Config{})
+	cfg := config(s)
+	cfg.Reconnect = -1
+	c := newClient(t, cfg)
+	r := request(t, "SEP001122334455")
+	sub, err := c.Submit(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	_, err = c.Fetch(t.Context(), sub.ReqID, r.CSR)
+	if f := fault.Of(err); f == nil || f.Code != fault.ConnectionRefused || f.ReqID != sub.ReqID || f.Unsent {
+		t.Errorf("%+v", f)
+	}
+	_, err = c.Submit(t.Context(), r)
+	if f := fault.Of(err); f == nil || f.Code != fault.ConnectionRefused || f.ReqID != 0 || !f.Unsent {
+		t.Errorf("%+v", f)
 	}
 }

@@ -46,7 +46,9 @@ func (c *Client) exchange(ctx context.Context, s *site, k call, parse func(body 
 	body, status, err := c.send(winauth.WithExchange(ctx, x), s, k)
 	switch {
 	case x.LoginFailed:
-		k = c.loginCall() // which is what failed
+		login := c.loginCall() // which is what failed, on the way to k
+		login.reqID, login.form = k.reqID, k.form
+		k = login
 	case x.LoggedIn:
 		c.report(ctx, c.loginCall(), start, 0, false, nil)
 	}

@@ -30,7 +30,7 @@ func (c *Client) fault(k call, err error, x *winauth.Exchange) *fault.Fault {
 	if ve := (*tls.CertificateVerificationError)(nil); errors.As(err, &ve) && len(ve.UnverifiedCertificates) > 0 {
 		f.Err = describe(err, ve.UnverifiedCertificates[0])
 	}
-	f.Unsent = k.step == event.StepSubmit && x != nil && !x.Sent
+	f.Unsent = k.form != nil && x != nil && !x.Sent
 	var ph *winauth.PhaseError
 	elapsed := time.Duration(0)
 	if errors.As(err, &ph) {

@@ -143,7 +143,7 @@ func TestWayThere(t *testing.T) {
 					err = c.Start(t.Context())
 				}
 				f := fault.Of(err)
-				if f == nil || f.Code != tc.want || !strings.Contains(f.CurlText(), tc.text) || errors.Is(err, fault.OutcomeUnknown) {
+				if f == nil || f.Code != tc.want || !strings.Contains(f.CurlText(), tc.text) || errors.Is(err, fault.OutcomeUnknown) || f.Unsent != enroll {
 					t.Fatalf("%v\ncurl text %q", err, f.CurlText())
 				}
 				failed := eventsOf(logs)

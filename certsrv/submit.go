@@ -54,7 +54,7 @@ func (c *Client) Submit(ctx context.Context, r ra.Request) (Submission, error) {
 	}, "/certfnsh.asp")
 	form, err := c.form(r)
 	if err != nil {
-		return Submission{}, &fault.Fault{Code: fault.Of(err).Code, Op: "certsrv: prepare the request", Err: err}
+		return Submission{}, &fault.Fault{Code: fault.Of(err).Code, Op: "certsrv: prepare the request", Err: err, Unsent: true}
 	}
 	k.form = form
 	var s Submission

@@ -42,6 +42,7 @@ func newHealthcheckCmd() *cobra.Command {
 		Use:   "healthcheck --config FILE",
 		Short: "Ask the running registration authority whether it answers",
 		Long: `Ask the registration authority that runs on this machine with these settings
+whether it is ready, at admin.listen; or, if the settings have no such address,
 for its CA certificates, as an EST client would.
 
 Exit status: 0 it answers, 1 it does not.`,
@@ -54,7 +55,7 @@ Exit status: 0 it answers, 1 it does not.`,
 			if err := app.Healthcheck(cmd.Context(), s); err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), "the EST server answers")
+			fmt.Fprintln(cmd.OutOrStdout(), "the registration authority answers")
 			return nil
 		},
 	}

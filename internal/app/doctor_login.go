@@ -26,7 +26,7 @@ func (c *checkup) checkLogin(ctx context.Context, st *DoctorStep) {
 		st.skip("%s", why)
 		return
 	}
-	cfg := c.settings.certsrvConfig(Parts{Password: c.files.password, Roots: c.files.roots, EPA: c.files.epa, Dial: c.o.Dial})
+	cfg := c.settings.certsrvConfig(c.settings.Certsrv.URL, Parts{Password: c.files.password, Roots: c.files.roots, EPA: c.files.epa, Dial: c.o.Dial})
 	cfg.Sessions = 1
 	// One refusal is the last: a pause that outlasts this run.
 	cfg.LoginPause = 24 * time.Hour

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -20,11 +21,20 @@ import (
 // RA is a registration authority, wired and started, that serves on a listener
 // it is given.
 type RA struct {
-	certsrv *certsrv.Client
-	chain   *ra.Chain
-	server  *estserver.Server
-	anchors []*x509.Certificate
-	log     *zap.Logger
+	upstreams *upstreams
+	chain     *ra.Chain
+	server    *estserver.Server
+	anchors   []*x509.Certificate
+	log       *zap.Logger
+
+	// What the admin address tells.
+	metrics     *metrics // nil without an admin address
+	load        ra.Load
+	certificate atomic.Pointer[x509.Certificate] // the EST server's, nil behind a proxy
+	loginPause  time.Duration
+	draining    atomic.Bool
+	// count counts the requests of the store by state; nil without a store.
+	count func(context.Context) (map[string]int, error)
 }
 
 // Parts is what a registration authority needs beside its settings, where it
@@ -51,44 +61,76 @@ type Parts struct {
 // either of the first two fails is an error which names the cause; it stands in
 // the logs in the product's words.
 func StartRA(ctx context.Context, s Settings, p Parts) (*RA, error) {
-	client, err := certsrv.New(s.certsrvConfig(p))
-	if err != nil {
+	r := &RA{anchors: p.Roots, loginPause: s.Certsrv.LoginPause}
+	if s.Admin.Listen != "" {
+		r.metrics = newMetrics()
+		p.Log = r.metrics.watch(p.Log)
+	}
+	r.log = p.Log
+	var err error
+	if r.upstreams, err = newUpstreams(s, p); err != nil {
 		return nil, err
 	}
-	r := &RA{certsrv: client, anchors: p.Roots, log: p.Log}
 	if err := r.start(ctx, s, p); err != nil {
-		client.Close()
+		r.upstreams.Close()
 		return nil, err
+	}
+	if r.metrics != nil {
+		r.metrics.registry.MustRegister(gauges{r})
 	}
 	return r, nil
 }
 
 func (r *RA) start(ctx context.Context, s Settings, p Parts) error {
 	estserver.LogStarting(ctx, p.Log)
-	if err := r.certsrv.Start(ctx); err != nil {
+	if err := r.upstreams.Start(ctx); err != nil {
 		return err
 	}
 	var err error
-	r.chain, err = ra.NewChain(ctx, r.certsrv, ra.ChainConfig{Refresh: s.Certsrv.ChainRefresh, Log: p.Log})
+	r.chain, err = ra.NewChain(ctx, r.upstreams, ra.ChainConfig{Refresh: s.Certsrv.ChainRefresh, Log: p.Log})
 	if err != nil {
 		return err
 	}
-	cfg, err := s.serverConfig(p, r.certsrv)
+	cfg, err := r.configure(s, p)
 	if err != nil {
 		return err
+	}
+	if r.server, err = estserver.New(cfg); err != nil {
+		return err
+	}
+	r.note(s, p)
+	return nil
+}
+
+// configure wires what stands between the clients and certsrv.
+func (r *RA) configure(s Settings, p Parts) (estserver.Config, error) {
+	cfg, err := s.serverConfig(p, r.upstreams)
+	if err != nil {
+		return estserver.Config{}, err
 	}
 	cfg.Chain = r.chain
-	cfg.Enroller = stack(s, r.certsrv, r.chain, p.Log)
-	r.server, err = estserver.New(cfg)
-	return err
+	cfg.Enroller = r.stack(s, p.Log)
+	return cfg, nil
+}
+
+// note keeps what the admin address tells of the settings.
+func (r *RA) note(s Settings, p Parts) {
+	if s.EST.Plain || len(p.Certificate.Certificate) == 0 {
+		r.certificate.Store(nil)
+	} else {
+		r.certificate.Store(leafOf(p.Certificate))
+	}
+	if r.metrics != nil {
+		r.metrics.knowLabels(s)
+	}
 }
 
 // stack is the road of a request from the EST server to certsrv, outermost
 // decorator first.
-func stack(s Settings, upstream ra.Enroller, chain ra.ChainSource, log *zap.Logger) ra.Enroller {
-	e := upstream
-	e = checkLSC(e, chain, s.EST.forPhones, log)
-	e = ra.LimitConcurrency(e, ra.Concurrency{Running: s.Certsrv.Sessions, Waiting: s.EST.MaxRequests})
+func (r *RA) stack(s Settings, log *zap.Logger) ra.Enroller {
+	var e ra.Enroller = r.upstreams // fail-over, then a breaker before each host
+	e = checkLSC(e, r.chain, s.EST.forPhones, log)
+	e = ra.LimitConcurrency(e, ra.Concurrency{Running: s.Certsrv.Sessions, Waiting: s.EST.MaxRequests, Load: &r.load})
 	e = ra.Recover(e, log)
 	e = ra.Logged(e, log)
 	return e
@@ -102,6 +144,8 @@ func (r *RA) Serve(ctx context.Context, l net.Listener) error {
 		anchors = chain
 	}
 	r.server.LogStarted(ctx, anchors)
+	stop := context.AfterFunc(ctx, func() { r.draining.Store(true) })
+	defer stop()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.chain.Run(ctx) })
 	g.Go(func() error { return r.server.Serve(ctx, l) })
@@ -112,26 +156,29 @@ func (r *RA) Serve(ctx context.Context, l net.Listener) error {
 // labels, policies. What concerns certsrv and listening stays as it was at the
 // start. When the settings are refused, everything stays.
 func (r *RA) Reload(s Settings, p Parts) error {
-	cfg, err := s.serverConfig(p, r.certsrv)
+	p.Log = r.log
+	cfg, err := r.configure(s, p)
 	if err != nil {
 		return err
 	}
-	cfg.Chain = r.chain
-	cfg.Enroller = stack(s, r.certsrv, r.chain, p.Log)
-	return r.server.Reload(cfg)
+	if err := r.server.Reload(cfg); err != nil {
+		return err
+	}
+	r.note(s, p)
+	return nil
 }
 
 // Close ends the sessions with certsrv.
-func (r *RA) Close() { r.certsrv.Close() }
+func (r *RA) Close() { r.upstreams.Close() }
 
 // Chain is the CA's chain: the issuing CA first, the root last.
 func (r *RA) Chain(ctx context.Context) ([]*x509.Certificate, error) { return r.chain.CACerts(ctx) }
 
-// certsrvConfig says how certsrv is asked.
-func (s *Settings) certsrvConfig(p Parts) certsrv.Config {
+// certsrvConfig says how the certsrv at address is asked.
+func (s *Settings) certsrvConfig(address string, p Parts) certsrv.Config {
 	c := &s.Certsrv
 	cfg := certsrv.Config{
-		URL: c.URL, Username: c.Username, Password: p.Password,
+		URL: address, Username: c.Username, Password: p.Password,
 		Template: c.Template, StrictTemplate: c.MissingTemplate == "refuse",
 		MatchCommonName: c.TLS.MatchCommonName,
 		Timeouts:        certsrv.Timeouts(c.Timeouts),
@@ -163,7 +210,7 @@ func (s *Settings) serverConfig(p Parts, upstream ra.Authenticator) (estserver.C
 		TrustedProxies: proxies, ProxyCertificateHeader: s.EST.ProxyCertificateHeader, Plain: s.EST.Plain,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &p.Certificate, nil },
 		Labels:         map[string]estserver.Label{},
-		Timeouts:       estserver.Timeouts{Write: s.patience()},
+		Timeouts:       estserver.Timeouts{Write: s.patience(), Shutdown: s.patience()},
 	}
 	for name, l := range s.EST.all() {
 		label, err := l.label(p.ClientCAs[name], upstream)

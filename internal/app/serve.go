@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -51,6 +52,11 @@ func Serve(ctx context.Context, o ServeOptions) error {
 		return fmt.Errorf("listen: %w", err)
 	}
 	defer l.Close()
+	admin, err := listenAdmin(ctx, s.Admin)
+	if err != nil {
+		return err
+	}
+	defer admin.close()
 	r, err := StartRA(ctx, s, p)
 	if err != nil {
 		return err
@@ -63,11 +69,15 @@ func Serve(ctx context.Context, o ServeOptions) error {
 	if err := keepChain(s, chain); err != nil {
 		return err
 	}
-	fmt.Fprintf(o.Out, "certsrv   %s as %s, template %s\n", s.Certsrv.URL, s.Certsrv.Username, s.Certsrv.Template)
+	fmt.Fprintf(o.Out, "certsrv   %s as %s, template %s\n", strings.Join(s.Certsrv.targets(), ", "), s.Certsrv.Username, s.Certsrv.Template)
 	fmt.Fprintf(o.Out, "CA        %s\n", chain[0].Subject)
 	fmt.Fprintf(o.Out, "EST       https://%s/.well-known/est/\n", l.Addr())
 	if own != "" {
 		fmt.Fprintf(o.Out, "          clients trust it by %s\n", own)
+	}
+	if admin != nil {
+		admin.start(r, s.Admin)
+		fmt.Fprintf(o.Out, "admin     http://%s/readyz, /healthz and /metrics\n", admin.listen.Addr())
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	if s.CAPF.Listen != "" {
@@ -154,9 +164,13 @@ func (o *ServeOptions) reload(ctx context.Context, r *RA, log *zap.Logger) {
 	}
 }
 
-// Healthcheck asks the EST server of the settings for its CA certificates, as a
-// client would. A nil error means that it answers.
+// Healthcheck asks the running server of the settings whether it is well: its
+// admin address for /readyz if it has one, else the EST server for its CA
+// certificates, as a client would. A nil error means yes.
 func Healthcheck(ctx context.Context, s Settings) error {
+	if s.Admin.Listen != "" {
+		return askReady(ctx, s.Admin.Listen)
+	}
 	cert, _, err := serverCertificate(s, time.Now())
 	if err != nil {
 		return err
@@ -165,9 +179,7 @@ func Healthcheck(ctx context.Context, s Settings) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
+	host = reachable(host)
 	scheme := "https"
 	if s.EST.Plain {
 		scheme = "http"
@@ -197,6 +209,14 @@ func Healthcheck(ctx context.Context, s Settings) error {
 		return fmt.Errorf("healthcheck: the EST server answers %s", resp.Status)
 	}
 	return nil
+}
+
+// reachable is where to ask a server of this machine that listens on host.
+func reachable(host string) string {
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		return "127.0.0.1"
+	}
+	return host
 }
 
 func leafOf(c tls.Certificate) *x509.Certificate {

@@ -44,8 +44,9 @@ type drawing struct {
 }
 
 type tick struct {
-	X    string
-	Text string
+	X      string
+	Text   string
+	Anchor string
 }
 
 const (
@@ -78,7 +79,9 @@ func bars(e Enrolment) drawing {
 	}
 	for i := range int64(5) {
 		at := lo + (hi-lo)*i/4
-		d.Ticks = append(d.Ticks, tick{X: x(at), Text: fmt.Sprintf("%+.2f s", float64(at)/1000)})
+		d.Ticks = append(d.Ticks, tick{
+			X: x(at), Text: fmt.Sprintf("%+.2f s", float64(at)/1000), Anchor: [...]string{"start", "middle", "middle", "middle", "end"}[i],
+		})
 	}
 	d.Height = 14 + len(d.Lanes)*laneHeight + 12
 	return d

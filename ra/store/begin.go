@@ -76,8 +76,7 @@ func (s *Store) begin(ctx context.Context, tx *sql.Tx, fresh Record, c Claim, no
 
 // start writes a record in state Submitting, leased to c.
 func (s *Store) start(ctx context.Context, tx *sql.Tx, rec Record, c Claim, now time.Time) (_ Record, mine, again bool, err error) {
-	row := tx.QueryRowContext(ctx, s.bind("SELECT COALESCE(MAX(req_id), 0) FROM requests WHERE authority = ?"), rec.Authority)
-	if err := row.Scan(&rec.AfterReqID); err != nil {
+	if err := s.in(ctx, tx, selectHighest).QueryRowContext(ctx, rec.Authority).Scan(&rec.AfterReqID); err != nil {
 		return Record{}, false, false, err
 	}
 	rec.Attempts++
@@ -91,7 +90,7 @@ func (s *Store) start(ctx context.Context, tx *sql.Tx, rec Record, c Claim, now 
 		return Record{}, false, false, err
 	}
 	rec.ID, rec.Created = id.String(), now
-	done, err := tx.ExecContext(ctx, s.bind(insertRecord), rec.values()...)
+	done, err := s.in(ctx, tx, insertRecord).ExecContext(ctx, rec.values()...)
 	if err != nil {
 		return Record{}, false, false, err
 	}
@@ -102,16 +101,12 @@ func (s *Store) start(ctx context.Context, tx *sql.Tx, rec Record, c Claim, now 
 // current reads the current record of a key, and with PostgreSQL locks it; an
 // SQLite transaction has the whole database.
 func (s *Store) current(ctx context.Context, tx *sql.Tx, key string) (Record, error) {
-	query := selectRecord + "WHERE request_key = ? AND is_current = 1"
-	if s.postgres {
-		query += " FOR UPDATE"
-	}
-	return scan(tx.QueryRowContext(ctx, s.bind(query), key))
+	return scan(s.in(ctx, tx, selectCurrent).QueryRowContext(ctx, key))
 }
 
 // update writes all of a record.
 func (s *Store) update(ctx context.Context, tx *sql.Tx, r Record) error {
-	_, err := tx.ExecContext(ctx, s.bind(updateRecord+"WHERE id = ?"), append(r.values()[1:], r.ID)...)
+	_, err := s.in(ctx, tx, updateRecord).ExecContext(ctx, append(r.values()[1:], r.ID)...)
 	return err
 }
 
@@ -121,8 +116,7 @@ func (s *Store) update(ctx context.Context, tx *sql.Tx, r Record) error {
 func (s *Store) Save(ctx context.Context, r Record, owner string) (saved bool, err error) {
 	r.LeaseOwner, r.LeaseUntil = "", time.Time{}
 	err = s.transact(ctx, "write to", func(tx *sql.Tx) error {
-		where := "WHERE id = ? AND (lease_owner = ? OR (state <> 'issued' AND ? = 'issued'))"
-		done, err := tx.ExecContext(ctx, s.bind(updateRecord+where), append(r.values()[1:], r.ID, owner, string(r.State))...)
+		done, err := s.in(ctx, tx, saveOutcome).ExecContext(ctx, append(r.outcome(), r.ID, owner, string(r.State))...)
 		if err != nil {
 			return err
 		}

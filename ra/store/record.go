@@ -185,8 +185,27 @@ var columns = []string{
 var (
 	selectRecord = "SELECT " + strings.Join(columns, ", ") + " FROM requests "
 	insertRecord = "INSERT INTO requests (" + strings.Join(columns, ", ") + ") VALUES (?" + strings.Repeat(", ?", len(columns)-1) + ") ON CONFLICT DO NOTHING"
-	updateRecord = "UPDATE requests SET " + strings.Join(columns[1:], " = ?, ") + " = ? "
+	updateRecord = "UPDATE requests SET " + strings.Join(columns[1:], " = ?, ") + " = ? WHERE id = ?"
+	// saveOutcome leaves alone what a request was when it came.
+	saveOutcome = "UPDATE requests SET " + strings.Join(outcomeColumns, " = ?, ") + " = ? " +
+		"WHERE id = ? AND (lease_owner = ? OR (state <> 'issued' AND ? = 'issued'))"
+	selectCurrent = selectRecord + "WHERE request_key = ? AND is_current = 1"
+	selectHighest = "SELECT COALESCE(MAX(req_id), 0) FROM requests WHERE authority = ?"
 )
+
+// outcomeColumns are those that [Store.Save] writes, in the order of
+// [Record.outcome].
+var outcomeColumns = []string{
+	"state", "req_id", "after_req_id", "certificate", "serial", "not_after", "code", "message",
+	"updated_at", "next_at", "tries", "lease_owner", "lease_until",
+}
+
+func (r Record) outcome() []any {
+	return []any{
+		string(r.State), r.ReqID, r.AfterReqID, armour(certBlock, r.Certificate), r.Serial, stamp(r.NotAfter), r.Code, clean(r.Message),
+		stamp(r.Updated), stamp(r.Next), r.Tries, r.LeaseOwner, stamp(r.LeaseUntil),
+	}
+}
 
 const csrBlock, certBlock = "CERTIFICATE REQUEST", "CERTIFICATE"
 

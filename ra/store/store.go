@@ -49,6 +49,9 @@ type Store struct {
 	db       *sql.DB
 	postgres bool
 	name     string // the file, or the server and database, for errors
+	// prepared holds the statements that every enrolment needs. A transaction
+	// has SQLite's only connection, so they must be there before it.
+	prepared map[string]*sql.Stmt
 }
 
 // Open opens the database at location and brings its tables up to date.
@@ -57,7 +60,10 @@ type Store struct {
 func Open(ctx context.Context, location string) (*Store, error) {
 	s, err := open(location)
 	if err == nil {
-		if err = s.migrate(ctx); err != nil {
+		if err = s.migrate(ctx); err == nil {
+			err = s.prepare(ctx)
+		}
+		if err != nil {
 			_ = s.db.Close() // the first error says what is wrong
 		}
 	}
@@ -142,6 +148,28 @@ func (s *Store) migrate(ctx context.Context) error {
 		return s.fault("migrate", err)
 	}
 	return nil
+}
+
+// prepare prepares the statements that every enrolment needs.
+func (s *Store) prepare(ctx context.Context) error {
+	s.prepared = map[string]*sql.Stmt{}
+	for _, query := range []string{selectCurrent, selectHighest, insertRecord, updateRecord, saveOutcome} {
+		text := s.bind(query)
+		if s.postgres && query == selectCurrent {
+			text += " FOR UPDATE"
+		}
+		stmt, err := s.db.PrepareContext(ctx, text)
+		if err != nil {
+			return s.fault("prepare", err)
+		}
+		s.prepared[query] = stmt
+	}
+	return nil
+}
+
+// in is a prepared statement within a transaction.
+func (s *Store) in(ctx context.Context, tx *sql.Tx, query string) *sql.Stmt {
+	return tx.StmtContext(ctx, s.prepared[query])
 }
 
 // Close closes the database.

@@ -1,0 +1,53 @@
+package store_test
+
+import (
+	"context"
+	"strconv"
+	"testing"
+
+	"github.com/onlineca/onlineca/internal/interop"
+	"github.com/onlineca/onlineca/ra"
+	"github.com/onlineca/onlineca/ra/store"
+	"github.com/onlineca/onlineca/ra/store/storetest"
+)
+
+// answering is an authority that costs nothing, so that what is measured is the
+// store.
+type answering struct {
+	*storetest.Authority
+	res ra.Result
+}
+
+func (a answering) Enroll(context.Context, ra.Request) (ra.Result, error) { return a.res, nil }
+
+// BenchmarkDurable is what the store adds to an enrolment: two transactions.
+func BenchmarkDurable(b *testing.B) {
+	for name, location := range map[string]func(b *testing.B) string{
+		"SQLite":     func(b *testing.B) string { return sqliteFile(b) },
+		"PostgreSQL": func(b *testing.B) string { interop.Need(b, "postgres", "initdb"); return storetest.Postgres(b)(b) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			s, err := store.Open(b.Context(), location(b))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer s.Close()
+			ca := storetest.NewAuthority(b, 1)
+			r := storetest.Request(b, "SEP1", "ciscora")
+			res, err := ca.Enroll(b.Context(), r)
+			if err != nil {
+				b.Fatal(err)
+			}
+			d, err := store.NewDurable(store.Config{Store: s, Next: answering{ca, res}, Fetch: ca})
+			if err != nil {
+				b.Fatal(err)
+			}
+			for n := 0; b.Loop(); n++ {
+				r.Client.Name = strconv.Itoa(n) // another request each time
+				if _, err := d.Enroll(b.Context(), r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

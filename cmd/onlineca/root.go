@@ -33,6 +33,7 @@ func newRootCmd() *cobra.Command {
 		newEnrollCmd(),
 		newCertsrvCmd(),
 		newCheckCmd(),
+		newDiagnoseCmd(),
 		newDoctorCmd(),
 		newHealthcheckCmd(),
 		newTokenCmd(),

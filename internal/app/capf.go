@@ -49,6 +49,8 @@ func NewCAPF(ctx context.Context, s Settings, p CAPFParts) (*capf.Server, error)
 		Issuer: capf.IssuerKind(c.Issuer), Local: local, LocalFallback: c.LocalFallback,
 		LSCTrust: p.LSCTrust, MICTrust: p.MICTrust, OneAttempt: c.OneAttempt,
 		MaxConnections: c.MaxConnections, MaxPerAddress: c.MaxPerAddress, Logger: p.Log,
+		Encrypt: c.Encrypt.style(), AnnounceAuthType: c.AnnounceAuthType,
+		RetryDelay: c.RetryDelay, EndInsteadOfRetry: c.EndInsteadOfRetry,
 		Timeouts: capf.Timeouts{Keygen: c.KeygenTimeout},
 	}
 	if p.EST.Server != "" {

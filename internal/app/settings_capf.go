@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/onlineca/onlineca/capf"
+	"github.com/onlineca/onlineca/capf/wire"
 )
 
 // CAPFSettings is CAPF towards phones. Without a listening address there is
@@ -35,6 +36,18 @@ type CAPFSettings struct {
 	LSCTrust []string `yaml:"lsc_trust,omitempty"`
 	MICTrust []string `yaml:"mic_trust,omitempty"`
 
+	// Encrypt is the form of the exchange by which a phone signs a request. That
+	// the product has one is known, its form is not: the settings are there so
+	// that whoever has hardware can find it out. See docs/capf.md.
+	Encrypt EncryptSettings `yaml:"encrypt,omitempty"`
+	// AnnounceAuthType adds AUTH_TYPE to CAPF's first message, which some
+	// clients want and the product does not send.
+	AnnounceAuthType bool `yaml:"announce_auth_type,omitempty"`
+	// RetryDelay is when a phone is told to come back. Default 30s.
+	RetryDelay time.Duration `yaml:"retry_delay,omitempty"`
+	// EndInsteadOfRetry tells it so by END_SESSION instead of RETRY_LATER.
+	EndInsteadOfRetry bool `yaml:"end_instead_of_retry,omitempty"`
+
 	// OneAttempt ends an operation at the first session that fails, as the
 	// product does.
 	OneAttempt bool `yaml:"one_attempt,omitempty"`
@@ -54,12 +67,30 @@ type CAPFSettings struct {
 	ESTTimeout time.Duration `yaml:"est_timeout,omitempty"`
 }
 
+// EncryptSettings is the form of the ENCRYPT exchange.
+type EncryptSettings struct {
+	Request int  `yaml:"request,omitempty"` // command of the request: 6 (default), 5 or 22
+	Element int  `yaml:"element,omitempty"` // element that carries the data: 6 (default), 14 or 15
+	Bare    bool `yaml:"bare,omitempty"`    // the hash alone: the phone puts the DigestInfo around it
+}
+
+func (e EncryptSettings) style() wire.EncryptStyle {
+	return wire.EncryptStyle{Request: wire.Command(e.Request), Element: wire.Tag(e.Element), Bare: e.Bare}
+}
+
 func (c *CAPFSettings) defaults(state string) {
 	orString(&c.Issuer, string(capf.IssuerOnline))
 	orString(&c.Devices, filepath.Join(state, "devices.db"))
 	orString(&c.Certificate, filepath.Join(state, "capf.pem"))
 	orDuration(&c.KeygenTimeout, 30*time.Minute)
 	orDuration(&c.ESTTimeout, capf.DefaultESTTimeout)
+	orDuration(&c.RetryDelay, 30*time.Second)
+	if c.Encrypt.Request == 0 {
+		c.Encrypt.Request = int(wire.EncryptStyle{}.RequestCommand())
+	}
+	if c.Encrypt.Element == 0 {
+		c.Encrypt.Element = int(wire.TagSignedData)
+	}
 	if c.ValidityDays == 0 {
 		c.ValidityDays = 365
 	}
@@ -73,10 +104,15 @@ func (c *CAPFSettings) validate(v *mistakes) {
 		v.add("capf", "username and password_file go together: give both or neither")
 	}
 	v.oneOf("capf.issuer", c.Issuer, string(capf.IssuerOnline), string(capf.IssuerLocal), string(capf.IssuerOffline))
+	if c.Encrypt.Request > 255 || c.Encrypt.Request < 0 || c.Encrypt.Element > 255 || c.Encrypt.Element < 0 {
+		v.add("capf.encrypt", "request %d and element %d: commands and elements have numbers up to 255", c.Encrypt.Request, c.Encrypt.Element)
+	} else if err := c.Encrypt.style().Check(); err != nil {
+		v.add("capf.encrypt", "%v", err)
+	}
 	v.between("capf.validity_days", c.ValidityDays, 1, 1825)
 	v.between("capf.max_connections", c.MaxConnections, 0, 1<<20)
 	v.between("capf.max_per_address", c.MaxPerAddress, -1, 1<<20)
-	for key, d := range map[string]time.Duration{"capf.keygen_timeout": c.KeygenTimeout, "capf.est_timeout": c.ESTTimeout} {
+	for key, d := range map[string]time.Duration{"capf.keygen_timeout": c.KeygenTimeout, "capf.est_timeout": c.ESTTimeout, "capf.retry_delay": c.RetryDelay} {
 		if d < time.Millisecond {
 			v.add(key, "%v is too short; write a duration with its unit, for example 10s", d)
 		}

@@ -56,6 +56,7 @@ Exit status: 0 a phone would succeed, 1 a phone would fail, 2 usage.`,
 		},
 	}
 	configFlag(cmd, &o.Config)
+	cmd.Flags().StringVar(&o.URL, "url", "", "which of several certsrv hosts (certsrv.urls) to test, an `address` of the settings; default: the first")
 	cmd.Flags().BoolVar(&o.Enroll, "enroll", false, "request one throw-away certificate")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "write the report as JSON (docs/doctor.md)")
 	return cmd

@@ -18,6 +18,9 @@ import (
 type DoctorOptions struct {
 	// Config is the settings file.
 	Config string
+	// URL is which of several certsrv hosts to test, one of certsrv.urls. Empty
+	// means the first.
+	URL string
 	// Enroll has one throw-away certificate issued.
 	Enroll bool
 	// Observe is called with each step when it is done. It may be nil.

@@ -249,16 +249,8 @@ func (c *checkup) checkEnrolment(ctx context.Context, st *DoctorStep) {
 // explainDenial is about a request that did not lead to a certificate. One
 // whose fate is not known is named, for somebody to look it up.
 func (c *checkup) explainDenial(st *DoctorStep, d *DoctorEnrollment, csr *x509.CertificateRequest, err error) {
-	p := st.failErr(err)
+	st.failErr(err)
 	f := fault.Of(err)
-	if f.HRESULT != 0 {
-		if name, hint := certsrv.HRESULT(f.HRESULT); name != "" {
-			p.Cause = fmt.Sprintf("%s (%s)", p.Cause, name)
-			if hint != "" {
-				p.Fix += " The status says: " + hint + "."
-			}
-		}
-	}
 	if !errors.Is(err, fault.OutcomeUnknown) && !f.Code.Row().Unsettled {
 		return
 	}

@@ -292,6 +292,11 @@ func (c *checkup) checkValidity(st *DoctorStep, skew time.Duration, known bool) 
 		}
 		p := st.fail(code, "the certificate of %q %s; here it is %s", issuedTo(cert), what, stamp(now))
 		st.Summary = code.Row().Symptom
+		if i > 0 {
+			st.say("the chain of the IIS certificate is out of its validity")
+			p.Cause = "A CA above the IIS certificate is, by the clock of this machine, out of its validity, and there is no other way to a trusted root."
+			p.Fix = "Have the server send, or certsrv.tls.ca name, the CA's current certificate; if it has none, renew it and the IIS certificate. Or correct the clock of this machine."
+		}
 		if there := now.Add(skew); known && skew.Abs() > maxSkew && !there.Before(cert.NotBefore) && !there.After(cert.NotAfter) {
 			p.Cause = "By the server's own clock the certificate is valid: the clock of this machine is wrong."
 			p.Fix = "Correct the clock of this machine (NTP)."

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,6 +29,7 @@ func (c *checkup) checkSettings(_ context.Context, st *DoctorStep) {
 		p.Cause = "The settings file cannot be used as it is: the registration authority would not start."
 		p.Fix = "Correct what the message names; \"onlineca config check FILE\" shows it again."
 	}
+	c.chooseURL(st)
 	c.setURL()
 	c.report.URL, c.report.Username = shownURL(c.settings.Certsrv.URL), c.settings.Certsrv.Username
 	c.report.Template = c.settings.EST.Template
@@ -39,6 +41,36 @@ func (c *checkup) checkSettings(_ context.Context, st *DoctorStep) {
 		p := st.warn(fault.Unknown, "%s", w)
 		p.Cause = "The setting works, but it is unwise."
 	}
+}
+
+// chooseURL picks the certsrv to test. Credentials go to none that the settings
+// do not name.
+func (c *checkup) chooseURL(st *DoctorStep) {
+	all := c.settings.Certsrv.targets()
+	c.settings.Certsrv.URL = all[0]
+	if c.o.URL != "" {
+		if !slices.Contains(all, c.o.URL) {
+			p := st.fail(fault.Unknown, "%s is none of the addresses in the settings: %s", shownURL(c.o.URL), strings.Join(shownURLs(all), ", "))
+			p.Cause = "Only a certsrv that the settings name is tested: it is given the account's credentials."
+			p.Fix = "Give --url one of these addresses, as it stands in the settings, or add the new one to certsrv.urls."
+			c.settings.Certsrv.URL = ""
+			return
+		}
+		c.settings.Certsrv.URL = c.o.URL
+	}
+	for _, u := range shownURLs(all) {
+		if u != c.settings.Certsrv.URL {
+			st.note("not tested in this run: %s (--url)", u)
+		}
+	}
+}
+
+func shownURLs(all []string) []string {
+	out := make([]string, len(all))
+	for i, u := range all {
+		out[i] = shownURL(u)
+	}
+	return out
 }
 
 // readSettings is ReadSettings, but it keeps what could be decoded.

@@ -285,6 +285,19 @@ func TestDoctorLogin(t *testing.T) {
 	}
 }
 
+// A load balancer has handed the second half of a login to another server. The
+// report cannot know that, but it says that it may be so.
+func TestDoctorSplitLogin(t *testing.T) {
+	p := newPatient(t, testenv.Config{})
+	// The first request carries no login, the second is the first half of one.
+	p.Inject(testenv.LostChallenge, testenv.Times(2))
+	r := examine(t, DoctorOptions{Config: p.config}, p.password)
+	outcomes{
+		fails: map[string]string{stepLogin: "epa-required", stepBinding: ""}, skips: noEnroll, logons: 1,
+		says: []string{"a login can be refused by chance", "2148074248"},
+	}.hold(t, r)
+}
+
 func TestDoctorClock(t *testing.T) {
 	for name, c := range map[string]struct {
 		ahead time.Duration

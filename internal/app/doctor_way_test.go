@@ -384,6 +384,23 @@ func TestDoctorSettings(t *testing.T) {
 		r := examine(t, DoctorOptions{Config: p.config}, p.password)
 		outcomes{fails: map[string]string{stepSettings: ""}, skips: noEnroll}.hold(t, r)
 	})
+	t.Run("several hosts", func(t *testing.T) {
+		p, second := newPatient(t, testenv.Config{}), testenv.New(t, testenv.Config{})
+		urls := [2]string{"  url: " + p.URL + "/certsrv\n", "  urls: [" + p.URL + "/certsrv, " + second.URL + "/certsrv]\n"}
+		config := writeSettings(t, p.dir, p.URL, urls)
+		r := examine(t, DoctorOptions{Config: config}, p.password)
+		outcomes{skips: noEnroll, says: []string{"not tested in this run: " + second.URL}}.hold(t, r)
+		if p.Handshakes() == 0 || second.Handshakes() != 0 {
+			t.Errorf("%d logins at the first host, %d at the second", p.Handshakes(), second.Handshakes())
+		}
+		r = examine(t, DoctorOptions{Config: config, URL: second.URL + "/certsrv"}, p.password)
+		outcomes{skips: noEnroll}.hold(t, r)
+		if second.Handshakes() == 0 || r.URL != second.URL+"/certsrv" {
+			t.Errorf("%d logins at the second host, the report is about %s", second.Handshakes(), r.URL)
+		}
+		r = examine(t, DoctorOptions{Config: config, URL: "https://elsewhere.invalid/certsrv"}, p.password)
+		outcomes{fails: map[string]string{stepSettings: ""}, skips: all, says: []string{"is none of the addresses"}}.hold(t, r)
+	})
 	t.Run("a password in the address", func(t *testing.T) {
 		p := newPatient(t, testenv.Config{})
 		config := writeSettings(t, p.dir, strings.Replace(p.URL, "https://", "https://ra:hunter2@", 1))

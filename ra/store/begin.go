@@ -37,7 +37,7 @@ func (s *Store) Begin(ctx context.Context, r ra.Request, c Claim, now time.Time)
 	}
 	for {
 		again := false
-		err = s.transact(ctx, "write to", func(tx *sql.Tx) error {
+		err = s.transact(ctx, "write to", func(tx *sql.Tx) (err error) {
 			rec, mine, again, err = s.begin(ctx, tx, fresh, c, now)
 			return err
 		})
@@ -142,10 +142,12 @@ func (s *Store) Extend(ctx context.Context, id, owner string, until time.Time) (
 // request is settled; the record says so in either case.
 func (s *Store) Claim(ctx context.Context, id string, c Claim, now time.Time) (rec Record, mine bool, err error) {
 	err = s.transact(ctx, "write to", func(tx *sql.Tx) error {
+		mine = false
 		query := selectRecord + "WHERE id = ?"
 		if s.postgres {
 			query += " FOR UPDATE"
 		}
+		var err error
 		rec, err = scan(tx.QueryRowContext(ctx, s.bind(query), id))
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil // forgotten meanwhile

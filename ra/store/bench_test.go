@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"strconv"
+	"sync/atomic"
 	"testing"
 
 	"github.com/onlineca/onlineca/internal/interop"
@@ -20,7 +21,8 @@ type answering struct {
 
 func (a answering) Enroll(context.Context, ra.Request) (ra.Result, error) { return a.res, nil }
 
-// BenchmarkDurable is what the store adds to an enrolment: two transactions.
+// BenchmarkDurable is what the store adds to an enrolment, two transactions, with
+// sixteen clients on two cores.
 func BenchmarkDurable(b *testing.B) {
 	for name, location := range map[string]func(b *testing.B) string{
 		"SQLite":     func(b *testing.B) string { return sqliteFile(b) },
@@ -42,12 +44,17 @@ func BenchmarkDurable(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			for n := 0; b.Loop(); n++ {
-				r.Client.Name = strconv.Itoa(n) // another request each time
-				if _, err := d.Enroll(b.Context(), r); err != nil {
-					b.Fatal(err)
+			var n atomic.Int64
+			b.SetParallelism(8) // clients per core
+			b.RunParallel(func(p *testing.PB) {
+				mine := r
+				for p.Next() {
+					mine.Client.Name = strconv.FormatInt(n.Add(1), 10) // another request each time
+					if _, err := d.Enroll(b.Context(), mine); err != nil {
+						b.Error(err)
+					}
 				}
-			}
+			})
 		})
 	}
 }

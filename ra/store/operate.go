@@ -170,15 +170,18 @@ func (s *Store) decide(ctx context.Context, id string, now time.Time, change fun
 	if err != nil {
 		return Record{}, err
 	}
+	id = r.ID
 	var refused error
 	err = s.transact(ctx, "write to", func(tx *sql.Tx) error {
 		query := selectRecord + "WHERE id = ?"
 		if s.postgres {
 			query += " FOR UPDATE"
 		}
-		if r, err = scan(tx.QueryRowContext(ctx, s.bind(query), r.ID)); err != nil {
+		var err error
+		if r, err = scan(tx.QueryRowContext(ctx, s.bind(query), id)); err != nil {
 			return err
 		}
+		refused = nil
 		if r.State == Submitting && !r.LeaseUntil.After(now) {
 			r.State = Unknown // its process died
 		}

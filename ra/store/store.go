@@ -52,6 +52,7 @@ type Store struct {
 	// prepared holds the statements that every enrolment needs. A transaction
 	// has SQLite's only connection, so they must be there before it.
 	prepared map[string]*sql.Stmt
+	group    *group // of SQLite
 }
 
 // Open opens the database at location and brings its tables up to date.
@@ -124,7 +125,7 @@ func openSQLite(path string) (*Store, error) {
 	// SQLite has one writer at a time anyway; in one connection they queue
 	// without polling for each other's locks.
 	db.SetMaxOpenConns(1)
-	return &Store{db: db, name: path}, nil
+	return &Store{db: db, name: path, group: &group{db: db}}, nil
 }
 
 func (s *Store) migrate(ctx context.Context) error {
@@ -215,17 +216,16 @@ func (s *Store) bind(query string) string {
 	}
 }
 
-// transact runs f in a transaction.
+// transact runs f in a transaction, maybe twice. What f has found out counts
+// only when transact returns nil.
 func (s *Store) transact(ctx context.Context, doing string, f func(tx *sql.Tx) error) error {
-	tx, err := s.db.BeginTx(ctx, nil)
+	var err error
+	if s.postgres {
+		err = transact(ctx, s.db, &change{ctx: ctx, f: f})
+	} else {
+		err = s.group.do(ctx, f)
+	}
 	if err != nil {
-		return s.fault(doing, err)
-	}
-	if err := f(tx); err != nil {
-		_ = tx.Rollback() // f's error says what is wrong
-		return s.fault(doing, err)
-	}
-	if err := tx.Commit(); err != nil {
 		return s.fault(doing, err)
 	}
 	return nil

@@ -71,6 +71,33 @@ func (s *suite) race(t *testing.T) {
 	}
 }
 
+// spoilt begins many requests at once, some of whose clients are gone. Changes
+// that share a transaction must not share a failure.
+func (s *suite) spoilt(t *testing.T) {
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	requests := make([]ra.Request, 40)
+	for i := range requests {
+		requests[i] = Request(t, fmt.Sprint("SEP", i), "ciscora")
+	}
+	var all sync.WaitGroup
+	for i, r := range requests {
+		all.Go(func() {
+			if i%4 == 0 {
+				if _, mine, err := s.store.Begin(gone, r, s.claim, s.now); mine || !errors.Is(err, fault.Canceled) {
+					t.Errorf("%d: %v, %v", i, mine, err)
+				}
+			} else if _, mine, err := s.store.Begin(t.Context(), r, s.claim, s.now); !mine || err != nil {
+				t.Errorf("%d: %v, %v", i, mine, err)
+			}
+		})
+	}
+	all.Wait()
+	if recs, err := s.store.List(t.Context(), store.Filter{}); err != nil || len(recs) != 30 {
+		t.Errorf("%d records, %v", len(recs), err)
+	}
+}
+
 func (s *suite) issued(t *testing.T) {
 	r := Request(t, "SEP1", "ciscora")
 	rec, _ := s.begin(t, r, s.now)

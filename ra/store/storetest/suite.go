@@ -14,6 +14,7 @@ func Run(t *testing.T, location func(tb testing.TB) string) {
 	for name, test := range map[string]func(*suite, *testing.T){
 		"a request is begun once":                      (*suite).once,
 		"however many come at the same moment":         (*suite).race,
+		"one that fails does not spoil others":         (*suite).spoilt,
 		"an issued request answers":                    (*suite).issued,
 		"a dead process's request is unknown":          (*suite).dead,
 		"what failed is tried again, what ended anew":  (*suite).again,

@@ -101,6 +101,7 @@ const (
 const (
 	genericCAPF = "Enrollment rv = 35 (EST_ERR_SSL_READ) with pkcs7 length = 0"
 	loginFailed = "login_to_certsrv_ca: Curl call for MS CA login failed with return code "
+	noLogin     = "retrieve_cacerts: Unable to execute login to certsrv with curl"
 	noChain     = "ra_certsrv_ca_plugin_postconf: Unable to retrieve CA Cert chain from CA"
 )
 
@@ -236,22 +237,37 @@ var table = [...]Row{
 		Name: "ntlm-disabled", Symptom: "certsrv does not offer NTLM",
 		Cause: "Windows authentication on /certsrv has no NTLM provider, only Negotiate:Kerberos or Basic.",
 		Fix:   "Add NTLM (or Negotiate) to the providers of Windows authentication on the certsrv application in IIS.",
-		EST:   ESTAuthFail, HTTP: 502, Retry: AfterFix, Upstream: Troubled, DeviceStatus: 16, Operation: 10,
-		Shows: []Sighting{{LogIIS, "401 on /certsrv, never a user name"}},
+		EST:   ESTSSLRead, HTTP: 502, Retry: AfterFix, Upstream: Troubled, DeviceStatus: 15, Operation: 9,
+		Shows: []Sighting{
+			{LogCAPF, genericCAPF},
+			{LogStdout, noLogin},
+			{LogStdout, noChain},
+			{LogIIS, "401 on /certsrv, never a user name"},
+		},
 	},
 	NotChallenged: {
 		Name: "not-challenged", Symptom: "certsrv answered without asking for a login",
 		Cause: "The site allows anonymous access, or the address is not that of a certsrv.",
 		Fix:   "Check the address; switch Anonymous authentication off on the certsrv application in IIS.",
-		EST:   ESTUnknown, HTTP: 502, Retry: AfterFix, Upstream: Troubled, DeviceStatus: 15, Operation: 9,
-		Shows: []Sighting{{LogIIS, "200 on /certsrv/ without a user name"}},
+		EST:   ESTSSLRead, HTTP: 502, Retry: AfterFix, Upstream: Troubled, DeviceStatus: 15, Operation: 9,
+		Shows: []Sighting{
+			{LogCAPF, genericCAPF},
+			{LogStdout, noLogin},
+			{LogStdout, noChain},
+			{LogIIS, "200 on /certsrv without a user name"},
+		},
 	},
 	EPARequired: {
 		Name: "epa-required", Symptom: "certsrv requires Extended Protection and refused the login",
 		Cause: "Extended Protection is Required on certsrv, and the login carried no channel binding, or one for another certificate: TLS ends at something in between.",
 		Fix:   "Switch channel binding on (certsrv.epa); behind a TLS-terminating device, bind to the certificate that IIS itself presents.",
-		EST:   ESTAuthFail, HTTP: 502, Retry: AfterFix, DeviceStatus: 16, Operation: 10,
-		Shows: []Sighting{{LogIIS, "401 1 2148074310 on /certsrv"}},
+		EST:   ESTSSLRead, HTTP: 502, Retry: AfterFix, DeviceStatus: 15, Operation: 9,
+		Shows: []Sighting{
+			{LogCAPF, genericCAPF},
+			{LogStdout, noLogin},
+			{LogStdout, noChain},
+			{LogIIS, "401 1 2148074310 on /certsrv"},
+		},
 	},
 	WrongHost: {
 		Name: "wrong-host", Symptom: "a request for another host than the configured one was refused",
@@ -314,8 +330,13 @@ var table = [...]Row{
 		Name: "chain-unreadable", Symptom: "what certsrv sent as its certificate chain is not one",
 		Cause: "certnew.p7b delivered something that is no PKCS#7, or certificates that do not form one chain up to a root.",
 		Fix:   "Download the chain in a browser and look at it; publish the missing CA certificate.",
-		EST:   ESTUnknown, HTTP: 502, Retry: Later, Upstream: Troubled, DeviceStatus: 15, Operation: 9,
-		Shows: []Sighting{{LogOwn, "code chain-unreadable"}},
+		EST:   ESTSSLRead, HTTP: 502, Retry: Later, Upstream: Troubled, DeviceStatus: 15, Operation: 9,
+		Shows: []Sighting{
+			{LogCAPF, genericCAPF},
+			{LogStdout, noChain},
+			{LogIIS, "200 on certnew.p7b"},
+			{LogOwn, "code chain-unreadable"},
+		},
 	},
 
 	Template: {
@@ -399,7 +420,7 @@ var table = [...]Row{
 		Name: "revocation-offline", Symptom: "the CA could not check revocation and denied the request",
 		Cause: "A revocation list that the CA needs is expired or out of its reach.",
 		Fix:   "Publish the CRL of the CA above, and make it reachable from the CA.",
-		EST:   ESTHTTPBadReq, HTTP: 502, Retry: AfterFix, Upstream: Working, DeviceStatus: 15, Operation: 9,
+		EST:   ESTUnknown, HTTP: 502, Retry: AfterFix, Upstream: Working, DeviceStatus: 15, Operation: 9,
 		HRESULTs: []uint32{0x80092013},
 		Shows:    []Sighting{{LogIIS, "200 on certfnsh.asp, but no certnew.cer"}},
 	},
@@ -408,7 +429,7 @@ var table = [...]Row{
 		Cause: "Somebody revoked the certificate before it was fetched.",
 		Fix:   "Request a new certificate; ask the CA manager why this one was revoked.",
 		EST:   ESTHTTPBadReq, HTTP: 400, Retry: Never, Upstream: Working, DeviceStatus: 16, Operation: 10,
-		Shows: []Sighting{{LogIIS, "200 on certnew.cer"}},
+		Shows: []Sighting{{LogIIS, "200 on certfnsh.asp, but no certnew.cer"}},
 	},
 	Pending: {
 		Name: "pending", Symptom: "the request waits for a CA manager's approval",
@@ -460,7 +481,7 @@ var table = [...]Row{
 		Cause: "Web Enrollment works, but Active Directory Certificate Services (CertSvc) is stopped on the CA.",
 		Fix:   "Start CertSvc on the CA; its event log says why it stopped.",
 		EST:   ESTUnknown, HTTP: 502, Retry: Later, Upstream: Troubled, DeviceStatus: 15, Operation: 9,
-		Shows: []Sighting{{LogIIS, "200 on certfnsh.asp, but no certnew.cer"}},
+		Shows: []Sighting{{LogIIS, "200 on certrqxt.asp, but no POST certfnsh.asp"}},
 	},
 	RPCUnavailable: {
 		Name: "rpc-unavailable", Symptom: "the web server cannot reach the certificate authority",
@@ -474,7 +495,7 @@ var table = [...]Row{
 		Name: "ca-access-denied", Symptom: "the certificate authority denied access to the web server's call",
 		Cause: "The account may not request certificates from this CA, or the web server runs on another machine than the CA and may not pass the login on (double hop).",
 		Fix:   "Give the account Request Certificates on the CA; on separate machines, set up constrained delegation for the web server.",
-		EST:   ESTHTTPBadReq, HTTP: 502, Retry: AfterFix, Upstream: Working, DeviceStatus: 16, Operation: 10,
+		EST:   ESTUnknown, HTTP: 502, Retry: AfterFix, Upstream: Working, DeviceStatus: 15, Operation: 9,
 		HRESULTs: []uint32{0x80070005, 0x80094011},
 		Shows:    []Sighting{{LogIIS, "200 on certfnsh.asp, but no certnew.cer"}},
 	},
@@ -647,7 +668,7 @@ var table = [...]Row{
 		Cause: "No device of that name is in the device table.",
 		Fix:   "Add the device, with the exact name that the phone gives.",
 		EST:   ESTNone, Retry: AfterFix, Operation: 2,
-		Shows: []Sighting{{LogCAPF, "END_SESSION with reason 9"}},
+		Shows: []Sighting{{LogCAPF, "CAPF does not know the device"}},
 	},
 	InvalidLSC: {
 		Name: "invalid-lsc", Symptom: "the phone's LSC was not accepted",
@@ -668,7 +689,7 @@ var table = [...]Row{
 		Cause: "EC keys need version 3 of the CAPF protocol, and the device speaks an older one.",
 		Fix:   "Set the device's key order to RSA Only, or to EC Preferred, RSA Backup.",
 		EST:   ESTNone, Retry: AfterFix, DeviceStatus: 34, Operation: 2,
-		Shows: []Sighting{{LogCAPF, "No Support for EC only in CAPF version 3"}},
+		Shows: []Sighting{{LogCAPF, "tkcertificatestatus='34'"}},
 	},
 	StaleLSC: {
 		Name: "stale-lsc", Symptom: "the device holds an LSC of an earlier issuer",
@@ -688,7 +709,7 @@ var table = [...]Row{
 		Name: "capf-certificate", Symptom: "phones do not accept CAPF's own certificate",
 		Cause: "CAPF's certificate lacks CA:TRUE with path length 0, or the key usages digitalSignature and keyCertSign.",
 		Fix:   "Regenerate CAPF's certificate with these extensions, update the phones' trust list and reset them.",
-		EST:   ESTNone, Retry: AfterFix, DeviceStatus: 13, Operation: 7,
-		Shows: []Sighting{{LogCAPF, "TLS handshake fails with an alert from the phone"}},
+		EST:   ESTNone, Retry: AfterFix,
+		Shows: []Sighting{{LogCAPF, "SSL handshake with HOST failed: remote error: tls: bad certificate"}},
 	},
 }

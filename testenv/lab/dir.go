@@ -12,6 +12,11 @@ import (
 // What a lab leaves in its directory. The first entry is how the next run
 // knows that the directory is a lab's.
 const (
+	// A reproduction leaves these too.
+	reportFile  = "report.md"
+	diagramFile = "diagram.svg"
+	bundleFile  = "bundle.tar.gz"
+
 	markerFile = ".onlineca-lab"
 	chainFile  = "ca-chain.pem"
 	lscDir     = "lsc"
@@ -20,7 +25,7 @@ const (
 	capfDir    = "capf"
 )
 
-var leavings = []string{markerFile, chainFile, lscDir, logsDir, curlDir, capfDir}
+var leavings = []string{markerFile, chainFile, lscDir, logsDir, curlDir, capfDir, reportFile, diagramFile, bundleFile}
 
 // prepare makes dir, or clears what an earlier lab left in it: every run has a
 // CA of its own, so the certificates and logs of the last one mean nothing

@@ -94,6 +94,10 @@ type options struct {
 	settings func(*app.Settings)
 	parts    func(*app.Parts)
 	est      func(*capf.ESTConfig)
+	// ready gets the mock before anything asks it.
+	ready func(*testenv.Certsrv) error
+	// front stands at the EST port in place of the registration authority.
+	front front
 	// keepFailed goes on when the registration authority cannot start: what
 	// CAPF then finds at its port takes connections and never answers.
 	keepFailed bool
@@ -129,7 +133,13 @@ func start(ctx context.Context, log *zap.Logger, o options) (*servers, error) {
 	if s.certsrv, err = testenv.Start(c); err != nil {
 		return nil, fmt.Errorf("lab: start the mock certsrv: %w", err)
 	}
-	if err := s.startRA(ctx); err != nil {
+	if o.ready != nil {
+		err = o.ready(s.certsrv)
+	}
+	if err == nil {
+		err = s.startRA(ctx)
+	}
+	if err != nil {
 		s.certsrv.Close()
 		return nil, err
 	}
@@ -167,10 +177,14 @@ func (s *servers) startRA(ctx context.Context) error {
 	}
 	s.serving = new(errgroup.Group)
 	s.serving.Go(func() error {
-		if s.failed != nil {
+		switch {
+		case s.options.front != nil:
+			return s.options.front(ctx, s.est, cert)
+		case s.failed != nil:
 			return serveMute(ctx, s.est, cert)
+		default:
+			return s.ra.Serve(ctx, s.est)
 		}
-		return s.ra.Serve(ctx, s.est)
 	})
 	return nil
 }

@@ -37,6 +37,9 @@ type collector struct {
 	own     ownFacts
 	streams map[*clock]*stream
 
+	exchanges int
+	held      *exchange // the first leg of a login
+
 	printout bool // the last line of nginx's was of the start's printout
 	unknown  int
 }
@@ -146,6 +149,7 @@ func (c *collector) end(f *File, lr *lineReader, t *tally) {
 	c.server.Flush(c.onServer)
 	c.lib.Flush(c.onServer)
 	c.iislog.Flush(c.onIIS)
+	c.release()
 	f.Bytes, f.Unknown, f.Log = lr.n, c.unknown, string(t.most())
 	for d, n := range t {
 		if l := logOf[d]; l != "" && n > 0 && string(l) != f.Log && dialect(d) != dialEST {
@@ -260,8 +264,37 @@ func (c *collector) onIIS(r event.Record) {
 	case event.WebRequest:
 		if x, ok := newExchange(e); ok {
 			x.end = c.at(r)
-			c.stream(c.clock(logIIS)).packExchange(x)
+			c.exchange(x)
 		}
+	}
+}
+
+// manyExchanges is after how many requests to certsrv a login that succeeds is
+// no longer kept: of long logs the logins are the largest part, and say least.
+const manyExchanges = 1 << 18
+
+// exchange keeps a request to certsrv.
+func (c *collector) exchange(x *exchange) {
+	c.exchanges++
+	if c.exchanges > manyExchanges && x.web == webLogin {
+		switch {
+		case x.win32 == winNoCredentials:
+			c.release()
+			c.held = x
+			return
+		case x.status < 400 && c.held != nil:
+			c.held = nil
+			return
+		}
+	}
+	c.stream(c.clock(logIIS)).packExchange(x)
+}
+
+// release keeps a login that was begun and not finished right after.
+func (c *collector) release() {
+	if c.held != nil {
+		c.stream(c.clock(logIIS)).packExchange(c.held)
+		c.held = nil
 	}
 }
 

@@ -91,8 +91,8 @@ func (d differences) near(center int64, yield func(int64)) int {
 }
 
 // maxBins bounds the bins into which moments are counted, so that they fit
-// into a few megabytes.
-const maxBins = 1 << 18
+// into a megabyte or two.
+const maxBins = 1 << 16
 
 // candidates correlates the two logs: how many moments fall into each second,
 // or into longer bins if the logs are long. It returns the differences at

@@ -24,6 +24,8 @@ type collector struct {
 	name   string // of the file
 	folder string
 	clocks map[string]*clock
+	// current are those of the folder that is being read.
+	current map[fault.Log]*clock
 
 	trace  cucm.Decoder
 	server nginx.Decoder
@@ -45,13 +47,16 @@ type collector struct {
 }
 
 func newCollector() *collector {
-	c := &collector{clocks: map[string]*clock{}, streams: map[*clock]*stream{}}
+	c := &collector{clocks: map[string]*clock{}, current: map[fault.Log]*clock{}, streams: map[*clock]*stream{}}
 	c.own.devices = map[string]string{}
 	return c
 }
 
 // clock returns the clock of a log in the current folder.
 func (c *collector) clock(log fault.Log) *clock {
+	if k := c.current[log]; k != nil {
+		return k
+	}
 	key := string(log) + "\x00" + c.folder
 	k := c.clocks[key]
 	if k == nil {
@@ -61,6 +66,7 @@ func (c *collector) clock(log fault.Log) *clock {
 		}
 		c.clocks[key] = k
 	}
+	c.current[log] = k
 	return k
 }
 
@@ -136,6 +142,7 @@ func (c *collector) begin(f *File) {
 	c.file, c.name, c.unknown = f.index, f.Name, 0
 	if folder := path.Dir(f.Name); folder != c.folder {
 		c.trace, c.folder = cucm.Decoder{}, folder
+		clear(c.current)
 	}
 	if day, ok := dayOf(f.Name); ok && c.trace.Day.IsZero() {
 		c.trace.Day = day

@@ -2,7 +2,6 @@ package iis
 
 import (
 	"bytes"
-	"strconv"
 	"strings"
 	"time"
 
@@ -23,10 +22,28 @@ type Decoder struct {
 	first   int
 	setters []setter
 	day     time.Time // of the last #Date, for logs whose lines have no date
+	known   map[string]string
+}
+
+// maxKnown bounds the values that are remembered, so that the same address or
+// name in every line is one string.
+const maxKnown = 512
+
+// text returns b as a string.
+func (d *Decoder) text(b []byte) string {
+	if s, ok := d.known[string(b)]; ok {
+		return s
+	}
+	if d.known == nil || len(d.known) >= maxKnown {
+		d.known = map[string]string{}
+	}
+	s := string(b)
+	d.known[s] = s
+	return s
 }
 
 // setter puts one value into a request; nil for a field that is not kept.
-type setter func(*event.WebRequest, []byte) bool
+type setter func(*Decoder, *event.WebRequest, []byte) bool
 
 // At gives the next line its number, for files in which lines of other logs
 // stand between. Without it lines are counted from 1.
@@ -114,7 +131,7 @@ func (d *Decoder) request(e *event.WebRequest, b []byte) bool {
 		if len(value) == 0 || more == (i == len(d.setters)-1) {
 			return false
 		}
-		if set != nil && !set(e, value) {
+		if set != nil && !set(d, e, value) {
 			return false
 		}
 		b = rest
@@ -149,46 +166,65 @@ var setters = map[string]setter{
 }
 
 func textField(of func(*event.WebRequest) *string) setter {
-	return func(e *event.WebRequest, b []byte) bool {
+	return func(d *Decoder, e *event.WebRequest, b []byte) bool {
 		if string(b) != "-" {
-			*of(e) = string(b)
+			*of(e) = d.text(b)
 		}
 		return true
 	}
 }
 
 func numberField(put func(*event.WebRequest, uint32)) setter {
-	return func(e *event.WebRequest, b []byte) bool {
+	return func(_ *Decoder, e *event.WebRequest, b []byte) bool {
 		if string(b) == "-" {
 			return true
 		}
-		n, err := strconv.ParseUint(string(b), 10, 32)
-		put(e, uint32(n))
-		return err == nil
+		n, ok := number(b)
+		put(e, n)
+		return ok
 	}
 }
 
 // setAgent reads a User-Agent, in which IIS writes blanks as plus signs.
-func setAgent(e *event.WebRequest, b []byte) bool {
+func setAgent(d *Decoder, e *event.WebRequest, b []byte) bool {
 	if string(b) != "-" {
-		e.UserAgent = strings.ReplaceAll(string(b), "+", " ")
+		e.UserAgent = strings.ReplaceAll(d.text(b), "+", " ")
 	}
 	return true
 }
 
-// setDate and setTime add to each other, in either order.
-func setDate(e *event.WebRequest, b []byte) bool {
-	t, err := time.Parse(dateLayout, string(b))
-	h, m, s := e.Time.Clock()
-	y, mo, day := t.Date()
-	e.Time = time.Date(y, mo, day, h, m, s, 0, time.UTC)
-	return err == nil
+// number reads a number of at most 32 bits.
+func number(b []byte) (uint32, bool) {
+	n := uint64(0)
+	for _, c := range b {
+		if c < '0' || c > '9' || n > 1<<32 {
+			return 0, false
+		}
+		n = n*10 + uint64(c-'0')
+	}
+	return uint32(n), len(b) > 0 && n < 1<<32
 }
 
-func setTime(e *event.WebRequest, b []byte) bool {
-	t, err := time.Parse(timeLayout, string(b))
-	y, mo, day := e.Time.Date()
-	h, m, s := t.Clock()
-	e.Time = time.Date(y, mo, day, h, m, s, 0, time.UTC)
-	return err == nil
+// setDate and setTime add to each other, in either order.
+func setDate(_ *Decoder, e *event.WebRequest, b []byte) bool {
+	if len(b) != len(dateLayout) || !matches(b, "0000-00-00") {
+		return false
+	}
+	year, month, day := two(b)*100+two(b[2:]), two(b[5:]), two(b[8:])
+	h, m, s := e.Time.Clock()
+	e.Time = time.Date(year, time.Month(month), day, h, m, s, 0, time.UTC)
+	return e.Time.Day() == day && int(e.Time.Month()) == month
 }
+
+func setTime(_ *Decoder, e *event.WebRequest, b []byte) bool {
+	if len(b) != len(timeLayout) || !matches(b, "00:00:00") {
+		return false
+	}
+	h, m, s := two(b), two(b[3:]), two(b[6:])
+	year, month, day := e.Time.Date()
+	e.Time = time.Date(year, month, day, h, m, s, 0, time.UTC)
+	return h < 24 && m < 60 && s < 60
+}
+
+// two reads two digits.
+func two(b []byte) int { return int(b[0]-'0')*10 + int(b[1]-'0') }

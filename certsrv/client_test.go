@@ -452,10 +452,10 @@ func TestPending(t *testing.T) {
 
 // What is lost after the POST is never sent again, and is said to be unknown.
 func TestOutcomeUnknown(t *testing.T) {
-	start := func() (*testenv.Certsrv, *certsrv.Client) {
+	start := func(limit time.Duration) (*testenv.Certsrv, *certsrv.Client) {
 		s := testenv.New(t, testenv.Config{})
 		cfg := config(s)
-		cfg.Timeouts.Submit = 150 * time.Millisecond
+		cfg.Timeouts.Submit = limit
 		c := newClient(t, cfg)
 		if err := c.Login(t.Context()); err != nil {
 			t.Fatal(err)
@@ -477,7 +477,11 @@ func TestOutcomeUnknown(t *testing.T) {
 		{testenv.SlowAnswer, fault.EnrollTimeout},
 		{testenv.Status500, fault.ServerError},
 	} {
-		s, c := start()
+		limit := time.Minute
+		if tc.want == fault.EnrollTimeout {
+			limit = 150 * time.Millisecond
+		}
+		s, c := start(limit)
 		s.Inject(tc.inject, testenv.On(testenv.StepSubmit))
 		_, err := c.Enroll(t.Context(), request(t, "SEP001122334455"))
 		f := fault.Of(err)
@@ -501,7 +505,7 @@ func TestOutcomeUnknown(t *testing.T) {
 			t.Errorf("%v: said to be unsent", tc.inject)
 		}
 	}
-	s, c := start()
+	s, c := start(time.Minute)
 	ctx, cancel := context.WithCancel(t.Context())
 	s.Inject(testenv.Hang, testenv.On(testenv.StepSubmit))
 	time.AfterFunc(30*time.Millisecond, cancel)

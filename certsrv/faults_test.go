@@ -217,7 +217,9 @@ func TestLoginFaults(t *testing.T) {
 				s.Inject(f, testenv.On(testenv.StepHandshake))
 			}
 			cfg := config(s)
-			cfg.Timeouts.Login = 300 * time.Millisecond
+			if tc.want == fault.LoginTimeout {
+				cfg.Timeouts.Login = 300 * time.Millisecond
+			}
 			if tc.cfg != nil {
 				tc.cfg(&cfg)
 			}

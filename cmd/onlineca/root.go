@@ -29,6 +29,7 @@ func newRootCmd() *cobra.Command {
 	root.AddCommand(
 		newConfigCmd(),
 		newLabCmd(),
+		newReproduceCmd(),
 		newServeCmd(),
 		newEnrollCmd(),
 		newCertsrvCmd(),

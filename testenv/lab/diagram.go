@@ -167,9 +167,15 @@ func (r *run) webStep(e entry) []step {
 	if ms := time.Duration(ev.Taken).Milliseconds(); ms >= 100 {
 		status += fmt.Sprintf(" after %d ms", ms)
 	}
-	refused := ev.Status == 401 && ev.Win32 != 2148074254 && ev.Win32 != 5
-	bad := refused || ev.Status >= 402 || ev.Win32 == 64
 	at := e.At.Add(-time.Duration(ev.Taken))
+	if ev.Win32 == 64 { // ERROR_NETNAME_DELETED
+		return []step{
+			{at: at, from: anRA, to: anIIS, text: ask},
+			{at: e.At, from: anIIS, note: true, text: fmt.Sprintf("not answered: the connection is gone (%s)", status), bad: true},
+		}
+	}
+	refused := ev.Status == 401 && ev.Win32 != 2148074254 && ev.Win32 != 5
+	bad := refused || ev.Status >= 402
 	return []step{
 		{at: at, from: anRA, to: anIIS, text: ask},
 		{at: e.At, from: anIIS, to: anRA, text: status, bad: bad},

@@ -73,7 +73,8 @@ func (r *run) facts() [][2]string {
 	var all [][2]string
 	add := func(key, value string) { all = append(all, [2]string{key, value}) }
 	if row.Curl != 0 {
-		add("libcurl", fmt.Sprintf("%d, %s", row.Curl, row.CurlText))
+		text := strings.NewReplacer("{ms}", "N", "{host}", "HOST", "{subject}", "NAME").Replace(row.CurlText)
+		add("libcurl", fmt.Sprintf("%d, %s", row.Curl, text))
 	}
 	if row.EST != fault.ESTNone {
 		add("EST client", fmt.Sprintf("%d, %s", row.EST, fault.ESTName(row.EST)))
@@ -127,7 +128,7 @@ func (r *run) tell(b *bytes.Buffer) {
 func (r *run) show(b *bytes.Buffer, log fault.Log, marks []sighting) {
 	f := r.logs.files[log]
 	fmt.Fprintf(b, "### %s: `%s`\n\n", logTitles[log], f.path)
-	marked := map[int]bool{}
+	marked := r.alsoMarked(log)
 	for _, m := range marks {
 		if m.Log != log {
 			continue
@@ -154,6 +155,29 @@ func (r *run) show(b *bytes.Buffer, log fault.Log, marks []sighting) {
 	b.WriteString("```\n\n")
 }
 
+// alsoMarked are the lines that name the failure, though the table does not
+// speak of them: our own log has its code, and what is printed at the start
+// stands in error.log as well.
+func (r *run) alsoMarked(log fault.Log) map[int]bool {
+	marked := map[int]bool{}
+	switch log {
+	case fault.LogOwn:
+		for _, i := range r.lookAtOwn(r.named().String()) {
+			marked[i] = true
+		}
+	case fault.LogError:
+		for _, s := range r.code.Row().Shows {
+			if s.Log != fault.LogStdout {
+				continue
+			}
+			for _, i := range matching(r.logs.files[log].lines, linePattern(s.Line)) {
+				marked[i] = true
+			}
+		}
+	}
+	return marked
+}
+
 // excerpt picks the lines of a log that a report shows.
 func (r *run) excerpt(log fault.Log, lines []string, marked map[int]bool) []string {
 	var picked []int
@@ -162,12 +186,13 @@ func (r *run) excerpt(log fault.Log, lines []string, marked map[int]bool) []stri
 			picked = append(picked, i)
 		}
 	}
+	all := len(picked)
 	picked = trim(picked, marked)
 	var out []string
-	for n, i := range picked {
-		if n > 0 && i > picked[n-1]+1 && out[len(out)-1] != "  …" {
-			out = append(out, "  …")
-		}
+	if len(picked) < all {
+		out = append(out, fmt.Sprintf("  … %d of %d lines …", len(picked), all))
+	}
+	for _, i := range picked {
 		mark := "  "
 		if marked[i] {
 			mark = "▶ "
@@ -198,7 +223,7 @@ func trim(picked []int, marked map[int]bool) []int {
 func (r *run) ofInterest(log fault.Log, line string) bool {
 	switch log {
 	case fault.LogCAPF:
-		return !strings.Contains(line, "|-->") && !strings.Contains(line, "|<--")
+		return !strings.Contains(line, "|-->") && !strings.Contains(line, "|<--") && !strings.Contains(line, "|   Select(")
 	case fault.LogStdout:
 		return !strings.Contains(line, "Adding cert to store")
 	case fault.LogOwn:

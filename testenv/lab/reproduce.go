@@ -117,6 +117,16 @@ func (c *ReproduceConfig) codes() ([]fault.Code, error) {
 	return codes, nil
 }
 
+// CheckCodes says whether each name is that of a failure that can be produced.
+func CheckCodes(names []string) error {
+	for _, name := range names {
+		if _, _, err := findScenario(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (c *ReproduceConfig) defaults() {
 	if c.Timeout <= 0 {
 		c.Timeout = shortTimeout

@@ -1,0 +1,3 @@
+package lab
+
+//go:generate go test -run TestFailuresAreDocumented -update .

@@ -260,7 +260,7 @@ var table = [...]Row{
 	EPARequired: {
 		Name: "epa-required", Symptom: "certsrv requires Extended Protection and refused the login",
 		Cause: "Extended Protection is Required on certsrv, and the login carried no channel binding, or one for another certificate: TLS ends at something in between.",
-		Fix:   "Switch channel binding on (certsrv.epa); behind a TLS-terminating device, bind to the certificate that IIS itself presents.",
+		Fix:   "Switch channel binding on (certsrv.extended_protection.channel_binding: auto); behind a TLS-terminating device, bind to the certificate that IIS itself presents.",
 		EST:   ESTSSLRead, HTTP: 502, Retry: AfterFix, DeviceStatus: 15, Operation: 9,
 		Shows: []Sighting{
 			{LogCAPF, genericCAPF},

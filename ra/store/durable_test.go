@@ -372,12 +372,19 @@ func TestPendingRequestsEnd(t *testing.T) {
 		ask("SEP2")
 		b.sleep(49 * time.Hour)
 		b.state("SEP2", store.Expired)
+		ask("SEP4")
+		b.ca.Delete(b.record("SEP4").ReqID)
+		b.sleep(time.Hour)
+		b.state("SEP4", store.Expired)
+		if rec := b.record("SEP4"); rec.Code != "no-such-request" {
+			t.Errorf("%+v", rec)
+		}
 		// The client that comes back when it is due learns it first.
 		r := ask("SEP3")
 		b.stop()
 		b.ca.Deny()
 		time.Sleep(2 * time.Minute)
-		if f := b.refused(r, fault.DeniedByAdmin); f.ReqID != 9 {
+		if f := b.refused(r, fault.DeniedByAdmin); f.ReqID != 10 {
 			t.Errorf("%v", f)
 		}
 		b.submissions("SEP3", 1)

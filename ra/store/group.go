@@ -38,7 +38,7 @@ func (g *group) do(ctx context.Context, f func(tx *sql.Tx) error) error {
 	g.queue = append(g.queue, c)
 	if !g.writing {
 		g.writing = true
-		go g.write()
+		go g.write() //nolint:gosec // It serves everybody who comes meanwhile; each change has its own context.
 	}
 	g.mu.Unlock()
 	<-c.done

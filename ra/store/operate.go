@@ -86,6 +86,28 @@ func (s *Store) List(ctx context.Context, f Filter) ([]Record, error) {
 	return all, nil
 }
 
+// Counts returns how many records there are of each state, for metrics.
+func (s *Store) Counts(ctx context.Context) (map[State]int, error) {
+	rows, err := s.db.QueryContext(ctx, "SELECT state, COUNT(*) FROM requests GROUP BY state")
+	if err != nil {
+		return nil, s.fault("read", err)
+	}
+	defer func() { _ = rows.Close() }() // what fails shows in rows.Err
+	counts := map[State]int{}
+	for rows.Next() {
+		var state string
+		var n int
+		if err := rows.Scan(&state, &n); err != nil {
+			return nil, s.fault("read", err)
+		}
+		counts[State(state)] = n
+	}
+	if err := rows.Err(); err != nil {
+		return nil, s.fault("read", err)
+	}
+	return counts, nil
+}
+
 // ErrNotFound says that no record has the ID, or more than one begins with it.
 var ErrNotFound = errors.New("store: no such record")
 

@@ -37,7 +37,8 @@ const (
 	Denied State = "denied"
 	// Failed: it has not reached the certificate authority.
 	Failed State = "failed"
-	// Expired: it was pending for too long and is no longer asked for.
+	// Expired: it was pending for too long, or the certificate authority does
+	// not know it any more, and it is no longer asked for.
 	Expired State = "expired"
 )
 

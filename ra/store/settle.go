@@ -71,6 +71,10 @@ func (d *Durable) poll(ctx context.Context, rec *Record, csr *x509.CertificateRe
 		rec.State = Denied
 		d.log.Info("a pending request was denied", d.fields(*rec, zap.Error(err))...)
 		return err
+	case errors.Is(err, fault.NoSuchRequest):
+		rec.State = Expired
+		d.log.Warn("the authority does not know a pending request any more", d.fields(*rec, zap.Error(err))...)
+		return err
 	case late:
 		rec.State = Expired
 		d.log.Warn("a pending request is given up", d.fields(*rec, zap.Error(err))...)

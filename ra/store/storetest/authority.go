@@ -186,6 +186,13 @@ func (a *Authority) Deny() {
 	}
 }
 
+// Delete removes the row of a request, as an administrator does.
+func (a *Authority) Delete(id int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.requests, id)
+}
+
 // Submissions counts the requests for a device that arrived.
 func (a *Authority) Submissions(device string) int {
 	a.mu.Lock()

@@ -61,6 +61,10 @@ func (s *suite) fill(t *testing.T) []store.Record {
 
 func (s *suite) list(t *testing.T) {
 	s.fill(t)
+	counts, err := s.store.Counts(t.Context())
+	if err != nil || len(counts) != len(store.States()) || counts[store.Issued] != 1 {
+		t.Errorf("%v, %v", counts, err)
+	}
 	for name, c := range map[string]struct {
 		filter store.Filter
 		want   []string

@@ -75,6 +75,8 @@ type Options struct {
 	Slow time.Duration
 	// Limits bounds what is read.
 	Limits Limits
+
+	slice int // facts in a slice of time, sliceFacts if 0
 }
 
 // UsageError is a mistake in the options: exit status 2.
@@ -180,6 +182,9 @@ func (o *Options) check() error {
 	}
 	if o.Good == 0 {
 		o.Good = 100
+	}
+	if o.slice == 0 {
+		o.slice = sliceFacts
 	}
 	if o.Slow == 0 {
 		o.Slow = 3 * time.Second

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/onlineca/onlineca/internal/diagnose"
 	"github.com/onlineca/onlineca/ra/fault"
@@ -254,6 +255,29 @@ func TestWrongClocks(t *testing.T) {
 		e := find(r, device)
 		if e == nil || e.Finding == nil || !slices.Equal(e.Finding.Codes, []string{"enroll-timeout"}) {
 			t.Errorf("%v:\n%s", c, only(t, r, device))
+		}
+	}
+}
+
+// However the logs are cut into slices of time, the report is the same.
+func TestSlicesDoNotShow(t *testing.T) {
+	w := newWorld(30)
+	surround(w, 100)
+	at := noon.Add(-5 * time.Minute)
+	for _, code := range []fault.Code{fault.Template, fault.EnrollTimeout, fault.BadCredentials, fault.DNS, fault.ESTUnreachable, fault.FetchTimeout} {
+		w.enrol(at, endings()[code])
+		at = at.Add(97 * time.Second)
+	}
+	dir := t.TempDir()
+	w.write(t, dir)
+	o := diagnose.Options{Paths: []string{dir}, Good: 1000}
+	whole := run(t, o)
+	if whole.Totals.Good != 100 || whole.Totals.Failed != 6 {
+		t.Fatalf("%+v", whole.Totals)
+	}
+	for _, size := range []int{1, 7, 50, 333} {
+		if diff := cmp.Diff(whole, run(t, o.WithSlice(size)), cmpopts.IgnoreUnexported(diagnose.File{})); diff != "" {
+			t.Errorf("slices of %d: %s", size, diff)
 		}
 	}
 }

@@ -98,8 +98,8 @@ func sortByTime[F any](list []*F) {
 
 // slice adds the facts of the next slice to f and returns its end. It reports
 // false when there are no more.
-func (fd *feeder) slice(f *facts) (end int64, more bool) {
-	for range sliceFacts {
+func (fd *feeder) slice(f *facts, size int) (end int64, more bool) {
+	for range size {
 		var first *source
 		for _, s := range fd.sources {
 			if s.head != nil && (first == nil || s.at < first.at) {
@@ -141,7 +141,7 @@ func (a *analysis) walk() {
 	fd := newFeeder(a.all)
 	a.facts = &facts{devices: a.all.devices}
 	for {
-		end, more := fd.slice(a.facts)
+		end, more := fd.slice(a.facts, a.o.slice)
 		a.enrolments = nil
 		a.join()
 		keep := &facts{devices: a.all.devices}

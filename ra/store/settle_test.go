@@ -1,0 +1,244 @@
+package store_test
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/onlineca/onlineca/ra"
+	"github.com/onlineca/onlineca/ra/fault"
+	"github.com/onlineca/onlineca/ra/store"
+	"github.com/onlineca/onlineca/ra/store/storetest"
+)
+
+func TestALostAnswerIsFoundAgainAtOnce(t *testing.T) {
+	for _, err := range []error{
+		lost(),
+		fault.New(fault.EnrollTimeout, "submit", context.DeadlineExceeded),
+		fault.New(fault.PageUnreadable, "submit", fault.OutcomeUnknown),
+		errors.New("an error that nobody knows"),
+	} {
+		durable(t, 7, nil, func(t *testing.T, b *bench) {
+			b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+			b.ca.Others(t, 40)
+			b.ca.Answer = failing(true, err)
+			r := storetest.Request(t, "SEP1", "ciscora")
+			start := time.Now()
+			if res := b.enroll(r); res.ReqID != 48 || time.Since(start) != 0 {
+				t.Errorf("%v: %+v after %v", err, res, time.Since(start))
+			}
+			b.submissions("SEP1", 1)
+			b.state("SEP1", store.Issued)
+		})
+	}
+}
+
+func TestARequestThatNeverArrivedIsSubmittedAgainOnlyWhenThatIsCertain(t *testing.T) {
+	durable(t, 7, nil, func(t *testing.T, b *bench) {
+		b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+		b.ca.Answer = failing(false, lost())
+		r := storetest.Request(t, "SEP1", "ciscora")
+		if f := b.refused(r, fault.InProgress); f.RetryAfter < 5*time.Second {
+			t.Errorf("%v", f)
+		}
+		b.ca.Answer = nil
+		b.sleep(time.Minute)
+		b.refused(r, fault.InProgress)
+		b.submissions("SEP1", 0) // it may still be on its way
+		b.sleep(2 * time.Minute)
+		b.state("SEP1", store.Failed)
+		b.submissions("SEP1", 0) // and nobody has asked since
+		b.enroll(r)
+		b.submissions("SEP1", 1)
+	})
+}
+
+func TestOneAskIsOneSubmission(t *testing.T) {
+	durable(t, 7, func(c *store.Config) { c.Grace = time.Nanosecond }, func(t *testing.T, b *bench) {
+		b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+		asked := 0
+		b.ca.Answer = func(_ context.Context, _ ra.Request, arrived bool) error {
+			if asked++; !arrived {
+				time.Sleep(time.Millisecond)
+			}
+			return lost()
+		}
+		b.refused(storetest.Request(t, "SEP1", "ciscora"), fault.InProgress)
+		if asked != 1 {
+			t.Errorf("submitted %d times", asked)
+		}
+	})
+}
+
+func TestARequestThatArrivesLateIsFound(t *testing.T) {
+	durable(t, 7, nil, func(t *testing.T, b *bench) {
+		b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+		b.ca.Answer = failing(false, lost())
+		r := storetest.Request(t, "SEP1", "ciscora")
+		b.refused(r, fault.InProgress)
+		b.ca.Answer = nil
+		b.sleep(80 * time.Second)
+		if _, err := b.ca.Enroll(t.Context(), r); err != nil { // IIS lets go of it
+			t.Fatal(err)
+		}
+		b.sleep(2 * time.Minute)
+		b.state("SEP1", store.Issued)
+		b.enroll(r)
+		b.submissions("SEP1", 1)
+	})
+}
+
+func TestADeadProcessLosesNothing(t *testing.T) {
+	for arrived, submissions := range map[bool]int{false: 0, true: 1} {
+		durable(t, 7, nil, func(t *testing.T, b *bench) {
+			b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+			r := storetest.Request(t, "SEP1", "ciscora")
+			dead := store.Claim{Owner: "dead", Lease: 30 * time.Second, Authority: "ca", Keep: time.Hour}
+			if _, mine, err := b.store.Begin(t.Context(), r, dead, time.Now()); err != nil || !mine {
+				t.Fatal(mine, err)
+			}
+			if arrived {
+				if _, err := b.ca.Enroll(t.Context(), r); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.refused(r, fault.InProgress)
+			b.submissions("SEP1", submissions)
+			b.sleep(4 * time.Minute)
+			b.enroll(r)
+			b.submissions("SEP1", 1)
+		})
+	}
+}
+
+func TestWithoutAnyNumberToStartFrom(t *testing.T) {
+	// A small authority: its numbers can be seen whole, from 1 to the end.
+	durable(t, 1, nil, func(t *testing.T, b *bench) {
+		b.ca.Others(t, 30)
+		b.ca.Answer = failing(true, lost())
+		if res := b.enroll(storetest.Request(t, "SEP1", "ciscora")); res.ReqID != 31 {
+			t.Errorf("%+v", res)
+		}
+		b.ca.Answer = nil
+	})
+	durable(t, 1, nil, func(t *testing.T, b *bench) {
+		b.ca.Others(t, 1)
+		b.ca.Answer = failing(false, lost())
+		r := storetest.Request(t, "SEP1", "ciscora")
+		b.refused(r, fault.InProgress)
+		b.ca.Answer = nil
+		b.sleep(4 * time.Minute)
+		b.enroll(r)
+		b.submissions("SEP1", 1)
+	})
+	// A large one whose old rows are gone: nothing is certain until a number
+	// from about that time is known.
+	durable(t, 70_000, nil, func(t *testing.T, b *bench) {
+		b.ca.Answer = failing(true, lost())
+		r := storetest.Request(t, "SEP1", "ciscora")
+		b.refused(r, fault.InProgress)
+		b.sleep(time.Hour)
+		if f := b.refused(r, fault.OutcomeUnknown); !strings.Contains(f.Error(), b.record("SEP1").ID) {
+			t.Errorf("%v does not name the record", f)
+		}
+		b.submissions("SEP1", 1)
+		b.ca.Answer = nil
+		b.enroll(storetest.Request(t, "SEP2", "ciscora"))
+		b.sleep(11 * time.Minute)
+		if res := b.enroll(r); res.ReqID != 70_000 {
+			t.Errorf("%+v", res)
+		}
+		b.submissions("SEP1", 1)
+	})
+}
+
+func TestAnOperatorSettlesWhatCannotBe(t *testing.T) {
+	durable(t, 70_000, nil, func(t *testing.T, b *bench) {
+		b.ca.Answer = failing(true, lost())
+		one, two := storetest.Request(t, "SEP1", "ciscora"), storetest.Request(t, "SEP2", "ciscora")
+		b.refused(one, fault.InProgress)
+		b.ca.Answer = failing(false, lost())
+		b.refused(two, fault.InProgress)
+		b.ca.Answer = nil
+		b.sleep(time.Hour)
+		for device, settle := range map[string]func(id string) (store.Record, error){
+			"SEP1": func(id string) (store.Record, error) { return b.store.Assign(t.Context(), id, 70_000, time.Now()) },
+			"SEP2": func(id string) (store.Record, error) { return b.store.Retry(t.Context(), id, time.Now()) },
+		} {
+			if _, err := settle(b.record(device).ID); err != nil {
+				t.Error(err)
+			}
+		}
+		if res := b.enroll(one); res.ReqID != 70_000 {
+			t.Errorf("%+v", res)
+		}
+		b.enroll(two)
+		b.submissions("SEP1", 1)
+		b.submissions("SEP2", 1)
+	})
+}
+
+func TestALostAnswerOfAPendingRequest(t *testing.T) {
+	durable(t, 7, slowly, func(t *testing.T, b *bench) {
+		b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+		b.ca.Manual = true
+		b.ca.Answer = failing(true, lost())
+		r := storetest.Request(t, "SEP1", "ciscora")
+		b.refused(r, fault.InProgress)
+		b.sleep(24 * time.Hour)
+		b.state("SEP1", store.Unknown) // 8 is pending, but whose is it?
+		if f := b.refused(r, fault.OutcomeUnknown); !strings.Contains(f.Error(), "[8]") {
+			t.Error(f)
+		}
+		b.ca.Approve(t)
+		b.sleep(13 * time.Minute)
+		if res := b.enroll(r); res.ReqID != 8 {
+			t.Errorf("%+v", res)
+		}
+		b.submissions("SEP1", 1)
+	})
+}
+
+func TestTheSearchIsBoundedAndGoesOnWhereItStopped(t *testing.T) {
+	durable(t, 7, func(c *store.Config) { c.ScanLimit = 50 }, func(t *testing.T, b *bench) {
+		b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+		b.ca.Others(t, 170)
+		b.ca.Answer = failing(true, lost())
+		r := storetest.Request(t, "SEP1", "ciscora")
+		before := b.ca.Fetches()
+		b.refused(r, fault.InProgress)
+		if n := b.ca.Fetches() - before; n != 50 {
+			t.Errorf("looked at %d numbers", n)
+		}
+		b.sleep(time.Minute)
+		b.state("SEP1", store.Issued)
+		if n := b.ca.Fetches() - before; n != 171 {
+			t.Errorf("looked at %d numbers in all", n)
+		}
+		if res := b.enroll(r); res.ReqID != 178 {
+			t.Errorf("%+v", res)
+		}
+	})
+}
+
+func TestAnAuthorityThatIsDownSettlesNothing(t *testing.T) {
+	durable(t, 7, func(c *store.Config) { c.Fetch = down{} }, func(t *testing.T, b *bench) {
+		b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+		b.ca.Answer = failing(false, lost())
+		b.refused(storetest.Request(t, "SEP1", "ciscora"), fault.InProgress)
+		b.sleep(time.Hour)
+		b.state("SEP1", store.Unknown)
+		if rec := b.record("SEP1"); rec.Code != "connection-refused" || time.Until(rec.Next) <= 0 {
+			t.Errorf("%+v", rec)
+		}
+	})
+}
+
+type down struct{}
+
+func (down) Fetch(context.Context, int, *x509.CertificateRequest) (ra.Result, error) {
+	return ra.Result{}, fault.New(fault.ConnectionRefused, "fetch", nil)
+}

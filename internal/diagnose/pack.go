@@ -80,7 +80,7 @@ func (s *stream) packRequest(q *request) {
 			int64(q.statusAt.ref.line)-line)
 		for _, done := range []point{q.login, q.page} {
 			if done.set() {
-				p.ints(int64(done.ref.line)-line, done.at-q.first.at)
+				p.ints(1, int64(done.ref.line)-line, done.at-q.first.at)
 			} else {
 				p.ints(0)
 			}
@@ -175,8 +175,9 @@ func (c *cursor) request(p point) *request {
 	q.last = point{last, at(c.int())}
 	q.statusAt = point{last, at(c.int())}
 	for _, done := range []*point{&q.login, &q.page} {
-		if line := c.int(); line != 0 {
-			*done = point{p.at + c.int(), at(line)}
+		if c.int() == 1 {
+			ref := at(c.int())
+			*done = point{p.at + c.int(), ref}
 		}
 	}
 	return q

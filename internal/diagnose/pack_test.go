@@ -33,8 +33,11 @@ func TestPackedFactsComeBack(t *testing.T) {
 			x := &request{clock: k, conn: r.IntN(1000), status: r.IntN(500) - 1, first: p(file)}
 			x.last = p(file)
 			x.statusAt = point{x.last.at, p(file).ref}
-			if r.IntN(2) == 0 {
+			switch r.IntN(3) {
+			case 0:
 				x.login, x.page = p(file), p(file)
+			case 1:
+				x.login = x.first // the first line is the login
 			}
 			s.packRequest(x)
 			want = append(want, x)

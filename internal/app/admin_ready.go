@@ -85,13 +85,17 @@ func checkChain(chain []*x509.Certificate, err error, now time.Time) Check {
 
 func checkCertificate(name string, cert *x509.Certificate, now time.Time) Check {
 	until := cert.NotAfter.UTC().Format(time.RFC3339)
+	who := cert.Subject.CommonName
+	if who == "" {
+		who = cert.Subject.String()
+	}
 	switch {
 	case now.After(cert.NotAfter):
-		return Check{name, false, fmt.Sprintf("%s expired on %s", cert.Subject, until)}
+		return Check{name, false, fmt.Sprintf("%s expired on %s", who, until)}
 	case now.Before(cert.NotBefore):
-		return Check{name, false, fmt.Sprintf("%s is valid from %s only; is the clock right?", cert.Subject, cert.NotBefore.UTC().Format(time.RFC3339))}
+		return Check{name, false, fmt.Sprintf("%s is valid from %s only; is the clock right?", who, cert.NotBefore.UTC().Format(time.RFC3339))}
 	}
-	return Check{name, true, fmt.Sprintf("%s expires on %s", cert.Subject, until)}
+	return Check{name, true, fmt.Sprintf("%s expires on %s", who, until)}
 }
 
 // checkTarget judges a host by the requests so far. A refused login counts for

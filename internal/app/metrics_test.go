@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -137,6 +140,65 @@ func TestMetrics(t *testing.T) {
 	x.count = func(context.Context) (map[string]int, error) { return nil, errors.New("the disk is full") }
 	if v := value(x.scrape(t), "onlineca_requests"); v != -1 {
 		t.Errorf("a store that does not answer counts %v", v)
+	}
+}
+
+// The document names every metric that there is, with its labels, and no other.
+func TestMetricsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `(onlineca_[a-z_]+)` \\| [a-z]+ \\| ([a-z, ]*) ?\\|").FindAllStringSubmatch(string(text), -1) {
+		documented[row[1]] = strings.TrimSpace(row[2])
+	}
+	all := make(chan *prometheus.Desc, 100)
+	m := newMetrics()
+	for _, c := range []prometheus.Collector{
+		gauges{}, m.requests, m.requestSeconds, m.enrollments, m.enrollmentSeconds, m.exchangeSeconds, m.failures,
+		m.failovers, m.transitions, m.chainFailures, m.panics, m.unfit,
+	} {
+		c.Describe(all)
+	}
+	close(all)
+	is := regexp.MustCompile(`fqName: "([^"]*)".*variableLabels: \{([^}]*)\}`)
+	for d := range all {
+		got := is.FindStringSubmatch(d.String())
+		if got == nil {
+			t.Fatalf("a description of another form: %s", d)
+		}
+		labels, there := documented[got[1]]
+		if want := strings.ReplaceAll(got[2], ",", ", "); !there || labels != want {
+			t.Errorf("docs/operations.md has the labels %q for %s, want %q", labels, got[1], want)
+		}
+		delete(documented, got[1])
+	}
+	for name := range documented {
+		t.Errorf("docs/operations.md names %s, which there is not", name)
+	}
+}
+
+// After a reload the labels are the new ones, and the events are still heard.
+func TestMetricsAfterReload(t *testing.T) {
+	m := testenv.New(t, testenv.Config{})
+	s, p := hostSettings(m), hostParts(t, m)
+	x := startSite(t, s, p)
+	s.EST.Labels = map[string]*LabelSettings{"routers": {}}
+	s.EST.Labels["routers"].defaults("CiscoRA")
+	s.EST.Labels["routers"].Auth = AuthSettings{Anonymous: true, Require: "any"}
+	s.EST.MaxRequests = 7
+	if err := x.Reload(s, p); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, body := x.enroll(t, "routers/simpleenroll"); status != http.StatusOK {
+		t.Fatalf("%d %s", status, body)
+	}
+	until(t, "the request is counted", func() bool {
+		return value(x.scrape(t), "onlineca_est_requests_total", "label=routers", "outcome=ok") == 1
+	})
+	if v := value(x.scrape(t), "onlineca_queue_capacity"); v != 7 {
+		t.Errorf("the queue takes %v, want 7", v)
 	}
 }
 

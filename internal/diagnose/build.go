@@ -78,6 +78,7 @@ func (a *analysis) report(w *walker) Report {
 		r.Totals.UnknownLines += f.Unknown
 		r.Files = append(r.Files, f)
 	}
+	slices.SortFunc(r.Files, func(x, y File) int { return natural(x.Name, y.Name) })
 	for _, k := range a.all.clocks {
 		if k.log != logStart {
 			r.Clocks = append(r.Clocks, k.report())

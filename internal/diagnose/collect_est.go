@@ -28,6 +28,14 @@ func (f *estFacts) on(k *clock, p point, last ref, r event.Record) {
 		f.floating = f.fresh(k, p)
 		f.cur = f.floating
 	}
+	switch r.Event.(type) {
+	case event.ESTReferer, event.ESTUserAgent, event.ESTShutdownFailed:
+		// They follow the access line, which ends the request.
+	default:
+		if f.cur != nil && f.cur.finished {
+			f.cur = f.oldest()
+		}
+	}
 	if f.cur == nil {
 		f.cur = f.fresh(k, p)
 		f.floating = f.cur
@@ -61,6 +69,18 @@ func (f *estFacts) conn(k *clock, p point, r event.Record) {
 	f.cur = q
 }
 
+// oldest returns the connection that has waited longest for its end: where
+// several speak at once, the first to come is the first to go.
+func (f *estFacts) oldest() *request {
+	var first *request
+	for _, q := range f.byConn {
+		if !q.finished && (first == nil || q.conn < first.conn) {
+			first = q
+		}
+	}
+	return first
+}
+
 // lib takes what libEST says of a request.
 func (f *estFacts) lib(q *request, p point, last ref, e event.Event) {
 	switch e := e.(type) {
@@ -79,6 +99,12 @@ func (f *estFacts) lib(q *request, p point, last ref, e event.Event) {
 			q.notes = append(q.notes, mark{codes: codes, point: p, text: strings.Clone(e.Text)})
 		}
 	case event.ESTAccess:
+		if e.Status == 401 && q.rc == 0 && q.conn != 0 {
+			// Somebody else is asked for credentials: a connection that has
+			// them is told more before it is refused.
+			f.floating = nil
+			return
+		}
 		q.path = e.Path
 		if q.status == 0 {
 			q.status, q.statusAt = e.Status, p

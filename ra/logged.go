@@ -22,7 +22,7 @@ func Logged(next Enroller, log *zap.Logger) Enroller {
 		e := event.Enrollment{
 			Operation: string(r.Operation), Label: r.Label, Template: r.Template,
 			Client: r.Client.Addr, User: r.Client.Name, Method: r.Client.Method,
-			State: string(res.State), ReqID: res.ReqID, Duration: time.Since(start),
+			State: string(res.State), Target: res.Target, ReqID: res.ReqID, Duration: time.Since(start),
 		}
 		if r.CSR != nil {
 			e.Subject = r.CSR.Subject.String()
@@ -31,7 +31,7 @@ func Logged(next Enroller, log *zap.Logger) Enroller {
 			e.Serial = res.Certificate.SerialNumber.Text(16)
 		}
 		if f := fault.Of(err); f != nil {
-			e.State, e.Code, e.Error, e.ReqID = "failed", f.Code.String(), err.Error(), f.ReqID
+			e.State, e.Code, e.Error, e.ReqID, e.Target = "failed", f.Code.String(), err.Error(), f.ReqID, f.Target
 		}
 		event.Emit(ctx, log, e)
 		return res, err

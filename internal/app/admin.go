@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -25,13 +26,15 @@ const (
 
 // adminServer is the face towards whoever runs the service. A nil one is none.
 type adminServer struct {
-	listen net.Listener
-	server *http.Server
-	done   chan struct{}
+	listen  net.Listener
+	server  *http.Server
+	handler atomic.Pointer[http.Handler]
+	done    chan struct{}
 }
 
-// listenAdmin opens the port. Nothing is answered on it before start.
-func listenAdmin(ctx context.Context, s AdminSettings) (*adminServer, error) {
+// startAdmin answers on the admin address until close: that the process lives
+// and is starting, until it is told more by answerFor.
+func startAdmin(ctx context.Context, s AdminSettings, log *zap.Logger) (*adminServer, error) {
 	if s.Listen == "" {
 		return nil, nil //nolint:nilnil // None is a value here.
 	}
@@ -39,40 +42,52 @@ func listenAdmin(ctx context.Context, s AdminSettings) (*adminServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admin.listen: %w", err)
 	}
-	return &adminServer{listen: l, done: make(chan struct{})}, nil
-}
-
-// start answers until close.
-func (a *adminServer) start(r *RA, s AdminSettings) {
-	a.server = &http.Server{
-		Handler:           r.AdminHandler(s.PProf),
-		ReadHeaderTimeout: adminHeaderTime, ReadTimeout: adminHeaderTime, WriteTimeout: adminWriteTime,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-	}
-	log := r.log
 	if log == nil {
 		log = zap.NewNop()
 	}
-	a.server.ErrorLog = zap.NewStdLog(log.Named("admin"))
+	a := &adminServer{listen: l, done: make(chan struct{})}
+	a.answer(starting())
+	a.server = &http.Server{
+		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*a.handler.Load()).ServeHTTP(w, r) }),
+		ReadHeaderTimeout: adminHeaderTime, ReadTimeout: adminHeaderTime, WriteTimeout: adminWriteTime,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: zap.NewStdLog(log.Named("admin")),
+	}
 	go func() {
 		defer close(a.done)
-		if err := a.server.Serve(a.listen); !errors.Is(err, http.ErrServerClosed) {
+		if err := a.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("the admin address is not served any more", zap.Error(err))
 		}
 	}()
+	return a, nil
 }
+
+func (a *adminServer) answer(h http.Handler) { a.handler.Store(&h) }
+
+// answerFor has the service itself answer.
+func (a *adminServer) answerFor(r *RA, s AdminSettings) { a.answer(r.AdminHandler(s.PProf)) }
 
 // close ends it, at once.
 func (a *adminServer) close() {
 	if a == nil {
 		return
 	}
-	if a.server == nil {
-		_ = a.listen.Close()
-		return
-	}
 	_ = a.server.Close()
 	<-a.done
+}
+
+// starting answers while the service logs in to certsrv.
+func starting() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", alive)
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, req *http.Request) {
+		writeReadiness(w, req, Readiness{Checks: []Check{{"start", false, "the service is logging in to certsrv and fetching the CA's chain"}}})
+	})
+	return mux
+}
+
+func alive(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprintln(w, "alive")
 }
 
 // AdminHandler answers GET /healthz, /readyz and, if admin.listen is set,
@@ -80,11 +95,8 @@ func (a *adminServer) close() {
 // for monitoring: nobody is asked who they are.
 func (r *RA) AdminHandler(profiles bool) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		fmt.Fprintln(w, "alive")
-	})
-	mux.HandleFunc("GET /readyz", r.readyz)
+	mux.HandleFunc("GET /healthz", alive)
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, req *http.Request) { writeReadiness(w, req, r.Readiness(time.Now())) })
 	if r.metrics != nil {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(r.metrics.registry, promhttp.HandlerOpts{Registry: r.metrics.registry}))
 	}
@@ -98,10 +110,9 @@ func (r *RA) AdminHandler(profiles bool) http.Handler {
 	return mux
 }
 
-// readyz answers 200 or 503, and says why: in lines for a person, or in JSON
-// for those who ask for it.
-func (r *RA) readyz(w http.ResponseWriter, req *http.Request) {
-	is := r.Readiness(time.Now())
+// writeReadiness answers 200 or 503, and says why: in lines for a person, or in
+// JSON for those who ask for it.
+func writeReadiness(w http.ResponseWriter, req *http.Request, is Readiness) {
 	var body []byte
 	if req.URL.Query().Get("format") == "json" || strings.Contains(req.Header.Get("Accept"), "application/json") {
 		w.Header().Set("Content-Type", "application/json")

@@ -85,6 +85,26 @@ func TestBreakerShedsAsRetryAfter(t *testing.T) {
 	}
 }
 
+// Where passwords are passed through to a certsrv that is left alone, the
+// client is not refused: it comes back.
+func TestBreakerAndPassedThroughPasswords(t *testing.T) {
+	m := testenv.New(t, testenv.Config{})
+	s := hostSettings(m)
+	s.EST.Auth = AuthSettings{Certsrv: true, Require: "any"}
+	s.Certsrv.Breaker = BreakerSettings{Failures: 1, Pause: time.Hour}
+	x := startSite(t, s, hostParts(t, m))
+	m.Inject(testenv.Status500, testenv.On(testenv.StepPage))
+	auth := func(r *http.Request) { r.SetBasicAuth(testenv.DefaultUser, testenv.DefaultPassword) }
+	if status, _, body, err := x.tryEnroll("simpleenroll", auth); err != nil || status != http.StatusBadGateway {
+		t.Fatalf("%d %s, %v", status, body, err)
+	}
+	asked := len(m.Requests())
+	status, retry, body, err := x.tryEnroll("simpleenroll", auth)
+	if n, bad := strconv.Atoi(retry); err != nil || status != http.StatusAccepted || bad != nil || n < 3500 || len(m.Requests()) != asked {
+		t.Errorf("%d, Retry-After %q, %s, %v", status, retry, body, err)
+	}
+}
+
 // A refused login of the service's own account is said, for as long as no
 // other is tried.
 func TestReadyzSaysThatTheLoginIsRefused(t *testing.T) {
@@ -158,12 +178,21 @@ func TestAdminPort(t *testing.T) {
 	s := hostSettings(m)
 	x := startSite(t, s, hostParts(t, m))
 	for _, profiles := range []bool{false, true} {
-		admin, err := listenAdmin(t.Context(), AdminSettings{Listen: "127.0.0.1:0"})
+		admin, err := startAdmin(t.Context(), AdminSettings{Listen: "127.0.0.1:0"}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		address := admin.listen.Addr().String()
-		admin.start(x.RA, AdminSettings{PProf: profiles})
+		for what, status := range map[string]int{"GET /healthz": 200, "GET /readyz": 503, "GET /metrics": 404} {
+			method, path, _ := strings.Cut(what, " ")
+			if got := ask(t, method, "http://"+address+path); got != status {
+				t.Errorf("before the start is over: %s answers %d, want %d", what, got, status)
+			}
+		}
+		if err := Healthcheck(t.Context(), Settings{Admin: AdminSettings{Listen: address}}); err == nil || !strings.Contains(err.Error(), "logging in to certsrv") {
+			t.Errorf("healthcheck before the start is over: %v", err)
+		}
+		admin.answerFor(x.RA, AdminSettings{PProf: profiles})
 		want := map[string]int{
 			"GET /healthz": 200, "HEAD /healthz": 200, "GET /readyz": 200, "GET /metrics": 200, "GET /": 404, "POST /healthz": 405,
 			"GET /.well-known/est/cacerts": 404, "GET /debug/pprof/": 404, "GET /debug/pprof/goroutine": 404,
@@ -186,11 +215,11 @@ func TestAdminPort(t *testing.T) {
 		}
 	}
 	x.draining.Store(true)
-	admin, err := listenAdmin(t.Context(), AdminSettings{Listen: "127.0.0.1:0"})
+	admin, err := startAdmin(t.Context(), AdminSettings{Listen: "127.0.0.1:0"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	admin.start(x.RA, AdminSettings{})
+	admin.answerFor(x.RA, AdminSettings{})
 	defer admin.close()
 	_, port, _ := net.SplitHostPort(admin.listen.Addr().String())
 	err = Healthcheck(t.Context(), Settings{Admin: AdminSettings{Listen: "0.0.0.0:" + port}})
@@ -199,7 +228,7 @@ func TestAdminPort(t *testing.T) {
 	}
 	var none *adminServer
 	none.close()
-	if none, err = listenAdmin(context.Background(), AdminSettings{}); none != nil || err != nil {
+	if none, err = startAdmin(context.Background(), AdminSettings{}, nil); none != nil || err != nil {
 		t.Errorf("no address: %v, %v", none, err)
 	}
 }

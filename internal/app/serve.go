@@ -52,7 +52,7 @@ func Serve(ctx context.Context, o ServeOptions) error {
 		return fmt.Errorf("listen: %w", err)
 	}
 	defer l.Close()
-	admin, err := listenAdmin(ctx, s.Admin)
+	admin, err := startAdmin(ctx, s.Admin, p.Log)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func Serve(ctx context.Context, o ServeOptions) error {
 		fmt.Fprintf(o.Out, "          clients trust it by %s\n", own)
 	}
 	if admin != nil {
-		admin.start(r, s.Admin)
+		admin.answerFor(r, s.Admin)
 		fmt.Fprintf(o.Out, "admin     http://%s/readyz, /healthz and /metrics\n", admin.listen.Addr())
 	}
 	g, ctx := errgroup.WithContext(ctx)

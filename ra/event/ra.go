@@ -17,6 +17,7 @@ type Enrollment struct {
 	Method    string        `json:"method,omitempty"`
 	Subject   string        `json:"subject,omitempty"`
 	State     string        `json:"state"`
+	Target    string        `json:"target,omitempty"` // the certsrv host that ReqID is a number of
 	ReqID     int           `json:"req_id,omitempty"`
 	Serial    string        `json:"serial,omitempty"` // hexadecimal
 	Code      string        `json:"code,omitempty"`

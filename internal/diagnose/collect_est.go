@@ -28,13 +28,17 @@ func (f *estFacts) on(k *clock, p point, last ref, r event.Record) {
 		f.floating = f.fresh(k, p)
 		f.cur = f.floating
 	}
-	switch r.Event.(type) {
+	switch e := r.Event.(type) {
 	case event.ESTReferer, event.ESTUserAgent, event.ESTShutdownFailed:
 		// They follow the access line, which ends the request.
-	default:
-		if f.cur != nil && f.cur.finished {
-			f.cur = f.oldest()
+	case event.ESTAccess:
+		// A request that succeeded has logged in, if any has.
+		if q := f.oldest(); q != nil && q.login.set() && e.Status < 400 && f.cur != nil && !f.cur.login.set() {
+			f.cur = q
 		}
+		f.skipFinished()
+	default:
+		f.skipFinished()
 	}
 	if f.cur == nil {
 		f.cur = f.fresh(k, p)
@@ -67,6 +71,13 @@ func (f *estFacts) conn(k *clock, p point, r event.Record) {
 		f.byConn[r.Conn.Number] = q
 	}
 	f.cur = q
+}
+
+// skipFinished leaves a request that has ended.
+func (f *estFacts) skipFinished() {
+	if f.cur != nil && f.cur.finished {
+		f.cur = f.oldest()
+	}
 }
 
 // oldest returns the connection that has waited longest for its end: where

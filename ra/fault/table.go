@@ -375,7 +375,10 @@ var table = [...]Row{
 		Fix:   "Make the request anew; openssl req -in FILE -noout -text shows what a file holds.",
 		EST:   ESTBadPKCS10, HTTP: 400, Retry: Never, DeviceStatus: 6, Operation: 2,
 		HRESULTs: []uint32{0x8009310b, 0x80093102, 0x80093100, 0x80093101, 0x80093103, 0x80093104, 0x80093105, 0x80093106, 0x80093107, 0x80093108, 0x80093109, 0x8009310a},
-		Shows:    []Sighting{{LogCAPF, "Enrollment rv = 9 (EST_ERR_BAD_PKCS10) with pkcs7 length = 0"}},
+		Shows: []Sighting{
+			{LogCAPF, "Enrollment rv = 9 (EST_ERR_BAD_PKCS10) with pkcs7 length = 0"},
+			{LogCAPF, "the certificate request is not a PKCS#10 request"},
+		},
 	},
 	BadCSRSignature: {
 		Name: "bad-csr-signature", Symptom: "the signature of the certificate request is wrong",
@@ -383,7 +386,10 @@ var table = [...]Row{
 		Fix:   "Make the request anew on the device that holds the key.",
 		EST:   ESTBadPKCS10, HTTP: 400, Retry: Never, DeviceStatus: 6, Operation: 2,
 		HRESULTs: []uint32{0x80090006},
-		Shows:    []Sighting{{LogCAPF, "Enrollment rv = 9 (EST_ERR_BAD_PKCS10) with pkcs7 length = 0"}},
+		Shows: []Sighting{
+			{LogCAPF, "Enrollment rv = 9 (EST_ERR_BAD_PKCS10) with pkcs7 length = 0"},
+			{LogCAPF, "the signature of the certificate request is wrong"},
+		},
 	},
 	KeyTooShort: {
 		Name: "key-too-short", Symptom: "the key in the certificate request is too short",
@@ -466,7 +472,7 @@ var table = [...]Row{
 		Fix:   "Look at Issued Certificates on the CA for this subject before submitting again.",
 		Curl:  52, CurlText: "Empty reply from server",
 		EST: ESTUnknown, HTTP: 502, Retry: Later, Upstream: Troubled, Unsettled: true, DeviceStatus: 15, Operation: 9,
-		Shows: []Sighting{{LogIIS, "200 on POST certfnsh.asp, but no certnew.cer"}},
+		Shows: []Sighting{{LogIIS, "200 on certfnsh.asp, but no certnew.cer"}},
 	},
 	NoSuchRequest: {
 		Name: "no-such-request", Symptom: "the CA knows no request of that number",
@@ -675,7 +681,7 @@ var table = [...]Row{
 		Cause: "The LSC that the phone authenticated with does not lead to a trusted CA, is out of its validity, or names another device.",
 		Fix:   "Import the CA's chain into CAPF-trust, or authenticate by string and install a new LSC.",
 		EST:   ESTNone, Retry: AfterFix, DeviceStatus: 9, Operation: 4,
-		Shows: []Sighting{{LogCAPF, "CAPF_OP_FAIL_INVALID_LSC"}},
+		Shows: []Sighting{{LogCAPF, "CAPF_OP_FAIL_INVALID_LSC"}, {LogCAPF, "the phone's LSC was not accepted"}},
 	},
 	InvalidMIC: {
 		Name: "invalid-mic", Symptom: "the phone's MIC was not accepted",
@@ -689,7 +695,7 @@ var table = [...]Row{
 		Cause: "EC keys need version 3 of the CAPF protocol, and the device speaks an older one.",
 		Fix:   "Set the device's key order to RSA Only, or to EC Preferred, RSA Backup.",
 		EST:   ESTNone, Retry: AfterFix, DeviceStatus: 34, Operation: 2,
-		Shows: []Sighting{{LogCAPF, "tkcertificatestatus='34'"}},
+		Shows: []Sighting{{LogCAPF, "the device does not support EC keys"}},
 	},
 	StaleLSC: {
 		Name: "stale-lsc", Symptom: "the device holds an LSC of an earlier issuer",
@@ -703,13 +709,13 @@ var table = [...]Row{
 		Cause: "The certificates of the CA that issues LSCs are not in CAPF-trust or CallManager-trust, so LSCs are issued but not accepted.",
 		Fix:   "Import the root and every intermediate into CAPF-trust and CallManager-trust, and restart the services.",
 		EST:   ESTNone, Retry: AfterFix, DeviceStatus: 9, Operation: 4,
-		Shows: []Sighting{{LogCAPF, "CAPF_OP_FAIL_INVALID_LSC"}},
+		Shows: []Sighting{{LogCAPF, "CAPF_OP_FAIL_INVALID_LSC"}, {LogCAPF, "the CA's chain is missing from a trust store"}},
 	},
 	CAPFCertificate: {
 		Name: "capf-certificate", Symptom: "phones do not accept CAPF's own certificate",
 		Cause: "CAPF's certificate lacks CA:TRUE with path length 0, or the key usages digitalSignature and keyCertSign.",
 		Fix:   "Regenerate CAPF's certificate with these extensions, update the phones' trust list and reset them.",
 		EST:   ESTNone, Retry: AfterFix,
-		Shows: []Sighting{{LogCAPF, "SSL handshake with HOST failed: remote error: tls: bad certificate"}},
+		Shows: []Sighting{{LogCAPF, "failed: remote error: tls: bad certificate"}},
 	},
 }

@@ -142,6 +142,10 @@ func (r *run) stepOf(e entry, device string, enrolments []span) ([]step, bool) {
 		return one(step{at: e.At, from: anRA, note: true, text: "issued, but no phone will take it: " + string(ev.Code), bad: true}), true
 	case "capf-operation-status":
 		return one(step{at: e.At, from: aCAPF, note: true, text: fmt.Sprintf("tkcertificatestatus %d, %s", ev.DBNumber, ev.DBStatus), bad: ev.DBNumber > 5}), ev.Device == device
+	case "capf-trace":
+		// What follows a failed enrolment repeats it.
+		tells := e.Level == "error" && (ev.Device == device || ev.Device == "") && len(enrolments) == 0
+		return one(step{at: e.At, from: aCAPF, note: true, text: ev.Text, bad: true}), tells
 	case "enrolment failed":
 		return nil, false
 	}

@@ -35,6 +35,7 @@ var logOrder = []fault.Log{fault.LogCAPF, fault.LogStdout, fault.LogError, fault
 // entry is a line of our own log.
 type entry struct {
 	At     time.Time `json:"ts"`
+	Level  string    `json:"level"`
 	Kind   string    `json:"kind"`
 	Device string    `json:"device"`
 	Code   string    `json:"code"`

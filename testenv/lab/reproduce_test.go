@@ -1,0 +1,403 @@
+package lab
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/onlineca/onlineca/internal/zaplog"
+	"github.com/onlineca/onlineca/ra/fault"
+)
+
+// testTimeout is what a scenario waits for where nothing ever answers.
+const testTimeout = 300 * time.Millisecond
+
+// everything reproduces every failure once for all tests.
+var everything = sync.OnceValues(func() (map[fault.Code]Reproduction, error) {
+	dir, err := os.MkdirTemp("", "onlineca-lab-test")
+	if err != nil {
+		return nil, err
+	}
+	all, err := Reproduce(cleanup.ctx, ReproduceConfig{All: true, Out: filepath.Join(dir, "out"), Timeout: testTimeout, Bundle: true})
+	cleanup.dir = dir
+	byCode := map[fault.Code]Reproduction{}
+	for _, r := range all {
+		byCode[r.Code] = r
+	}
+	return byCode, err
+})
+
+func reproduced(t *testing.T, code fault.Code) Reproduction {
+	t.Helper()
+	all, err := everything()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, ok := all[code]
+	if !ok {
+		t.Fatalf("%s was not reproduced", code.String())
+	}
+	return r
+}
+
+func TestEveryRowHasAScenarioOrAReason(t *testing.T) {
+	for _, c := range fault.Codes() {
+		s, can := scenarios[c]
+		why, cannot := noScenario[c]
+		if can == cannot {
+			t.Errorf("%s: scenario %v, reason why there is none %v: one of the two", c.String(), can, cannot)
+		}
+		if can && (!strings.HasSuffix(s.done, ".") || s.set == nil) {
+			t.Errorf("%s: the scenario does not say what it does, or does nothing", c.String())
+		}
+		if cannot && why == "" {
+			t.Errorf("%s: the reason is empty", c.String())
+		}
+	}
+}
+
+func TestEveryFailureAppearsAsItsRowSays(t *testing.T) {
+	for _, c := range reproducible() {
+		t.Run(c.String(), func(t *testing.T) {
+			for _, d := range reproduced(t, c).Differences {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+// What a reproduction is checked by must be able to say no: the logs of one
+// failure are not those of another.
+func TestOtherFailuresAreNotTakenForIt(t *testing.T) {
+	for code, other := range map[fault.Code]fault.Code{
+		fault.Template:       fault.BadCredentials,
+		fault.BadCredentials: fault.Template,
+		fault.LoginTimeout:   fault.ChainTimeout,
+		fault.ChainTimeout:   fault.LoginTimeout,
+		fault.EnrollTimeout:  fault.FetchTimeout,
+		fault.SelfSigned:     fault.UntrustedChain,
+		fault.Pending:        fault.Busy,
+		fault.AuthString:     fault.InvalidLSC,
+	} {
+		logs, err := readLogs(reproduced(t, code).Dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &run{
+			code: other, scenario: scenarios[other], config: &ReproduceConfig{Timeout: testTimeout}, phones: 1,
+			logs: logs, cast: &cast{table: &deviceTable{}},
+		}
+		if got := r.differences(r.look()); len(got) == 0 {
+			t.Errorf("the logs of %s pass for %s", code.String(), other.String())
+		}
+	}
+}
+
+// The document's own lines, names, dates and numbers apart.
+func TestTheLinesOfTheDocument(t *testing.T) {
+	const nginx, libest, cucm = "../../internal/logfmt/nginx/testdata/", "../../internal/logfmt/libest/testdata/", "../../internal/logfmt/cucm/testdata/"
+	for _, c := range []struct {
+		code    fault.Code
+		extract string
+		log     string
+	}{
+		{fault.UntrustedChain, nginx + "ces-untrusted-chain.stdout", zaplog.StdoutFile},
+		{fault.SelfSigned, nginx + "ces-self-signed.stdout", zaplog.StdoutFile},
+		{fault.NameMismatch, nginx + "ces-name-mismatch.stdout", zaplog.StdoutFile},
+		{fault.DNS, nginx + "ces-dns.stdout", zaplog.StdoutFile},
+		{fault.NotYetValid, nginx + "ces-not-yet-valid.stdout", zaplog.StdoutFile},
+		{fault.LoginTimeout, nginx + "ces-login-timeout.stdout", zaplog.StdoutFile},
+		{fault.ChainTimeout, nginx + "ces-chain-timeout.stdout", zaplog.StdoutFile},
+		{fault.Template, libest + "ces-template.error.log", zaplog.ErrorFile},
+		{fault.LoginTimeout, cucm + "capf-fail-ssl-read.txt", zaplog.CAPFFile},
+		{fault.EnrollTimeout, cucm + "capf-fail-ssl-read.txt", zaplog.CAPFFile},
+	} {
+		t.Run(c.code.String()+"/"+filepath.Base(c.extract), func(t *testing.T) {
+			want := normalLines(t, c.extract)
+			got := normalLines(t, filepath.Join(reproduced(t, c.code).Dir, filepath.FromSlash(c.log)))
+			if c.code == fault.DNS && len(want) < 6 {
+				t.Fatalf("the extract has %d lines", len(want))
+			}
+			// The document leaves lines out; those that it has must come in its
+			// order.
+			at := 0
+			for _, line := range want {
+				i := slices.Index(got[at:], line)
+				if i < 0 {
+					t.Fatalf("the log has no line\n%s\nafter the ones before; it goes on with\n%s", line, strings.Join(got[at:min(len(got), at+30)], "\n"))
+				}
+				at += i + 1
+			}
+		})
+	}
+}
+
+// normal replaces what differs from run to run: names, dates and numbers.
+var normal = []struct{ from, to string }{
+	{`^\d\d:\d\d:\d\d\.\d{3} `, "TIME "},
+	{`^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d `, "DATE "},
+	{`\[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\]`, "[DATE]"},
+	{`\d+#\d+: \*\d+ `, "PID: *N "},
+	{`\d+:SEP[0-9A-F]{12}`, "N:DEVICE"},
+	{`SEP[0-9A-F]{12}`, "DEVICE"},
+	{`https://[^/]+/`, "https://HOST/"},
+	{`Could not resolve: \S+`, "Could not resolve: HOST"},
+	{`subject name '[^']*' does not match target host name '[^']*'`, "subject name 'NAME' does not match target host name 'HOST'"},
+	{`\d+ milliseconds`, "N milliseconds"},
+	{`client: \S+, server: \S+`, "client: IP, server: IP"},
+	{`--> \d+\.\d+\.\d+\.\d+ \[`, "--> IP ["},
+	{`\(/[A-Z]+=[^)]*\)`, "(SUBJECT)"},
+	{`data len: \d+`, "data len: N"},
+	{`addded \d+ to`, "addded N to"},
+	{`\|\s+`, "|   "},
+}
+
+func normalLines(t *testing.T, path string) []string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	begins := regexp.MustCompile(`^(\d\d|\*\*\*EST|nginx: |EnrollmentService)`)
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if !begins.MatchString(line) && len(lines) > 0 { // it goes on, as in the body of an answer
+			if line != "" {
+				lines[len(lines)-1] += " " + line
+			}
+			continue
+		}
+		for _, n := range normal {
+			line = regexp.MustCompile(n.from).ReplaceAllString(line, n.to)
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// What CAPF waits is the time between its call and EST_ERR_SSL_READ.
+func TestCAPFWaitsItsTime(t *testing.T) {
+	logs, err := readLogs(reproduced(t, fault.LoginTimeout).Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var called, ended time.Time
+	for _, e := range logs.entries {
+		switch e.Kind {
+		case "capf-enroll-called":
+			called = e.At
+		case "capf-enrolled":
+			ended = e.At
+		}
+	}
+	if wait := ended.Sub(called); called.IsZero() || wait < testTimeout*4/5 {
+		t.Errorf("%v between the call and its failure, the client's timeout is %v", wait, testTimeout*4/5)
+	}
+}
+
+func TestReports(t *testing.T) {
+	for _, c := range reproducible() {
+		r := reproduced(t, c)
+		text, err := os.ReadFile(filepath.Join(r.Dir, reportFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{
+			"# " + c.String() + ": ", scenarios[c].done, "\n```mermaid\nsequenceDiagram\n", "(" + diagramFile + ")",
+			"appeared exactly", "\n▶ ", zaplog.CAPFFile, zaplog.StdoutFile, zaplog.ErrorFile, zaplog.IISDir, zaplog.JSONFile,
+		} {
+			if !strings.Contains(string(text), want) {
+				t.Errorf("%s: the report has no %q", c.String(), want)
+			}
+		}
+		svg, err := os.ReadFile(filepath.Join(r.Dir, diagramFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := wellFormed(string(svg)); err != nil {
+			t.Errorf("%s: the diagram is no XML: %v", c.String(), err)
+		}
+		if !regexp.MustCompile(`class="(note|arrow) bad"`).Match(svg) {
+			t.Errorf("%s: the diagram shows no failure", c.String())
+		}
+	}
+}
+
+func wellFormed(s string) error {
+	for d := xml.NewDecoder(strings.NewReader(s)); ; {
+		if _, err := d.Token(); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+func TestBundle(t *testing.T) {
+	f, err := os.Open(reproduced(t, fault.Template).Bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for r := tar.NewReader(z); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := io.Copy(io.Discard, r); n == 0 || n != h.Size || err != nil {
+			t.Errorf("%s: %d of %d bytes, %v", h.Name, n, h.Size, err)
+		}
+		names = append(names, h.Name)
+	}
+	web := regexp.MustCompile(`^template/inetpub/logs/LogFiles/W3SVC1/u_ex\d{6}\.log$`)
+	for _, want := range []func(string) bool{
+		func(s string) bool { return s == "template/activelog/cm/trace/capf/sdi/capf00000001.txt" },
+		func(s string) bool { return s == "template/activelog/cm/trace/capf/sdi/nginx00000001.txt" },
+		func(s string) bool { return s == "template/nginx/error.log" },
+		web.MatchString,
+	} {
+		if !slices.ContainsFunc(names, want) {
+			t.Errorf("a file is missing among %q", names)
+		}
+	}
+	if slices.ContainsFunc(names, func(s string) bool { return strings.Contains(s, "onlineca") }) {
+		t.Errorf("a log that the product does not have is among %q", names)
+	}
+}
+
+// One code is reproduced in the directory itself, and the next run replaces it.
+func TestOneCodeInItsDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "one")
+	for _, name := range []string{"deadline-passed", "unknown-device"} {
+		all, err := Reproduce(t.Context(), ReproduceConfig{Codes: []string{name, name}, Out: dir, Timeout: testTimeout})
+		if err != nil || len(all) != 1 || all[0].Dir != dir || len(all[0].Differences) > 0 {
+			t.Fatalf("%v, %+v", err, all)
+		}
+		text, err := os.ReadFile(filepath.Join(dir, reportFile))
+		if err != nil || !strings.HasPrefix(string(text), "# "+name+":") {
+			t.Errorf("%v, the report begins %.40q", err, text)
+		}
+	}
+	trace, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(zaplog.CAPFFile)))
+	if err != nil || strings.Contains(string(trace), "LATE_REQUEST") {
+		t.Errorf("%v: the trace of the first run is still there", err)
+	}
+}
+
+func TestWhatCannotBeReproduced(t *testing.T) {
+	for name, want := range map[string]string{
+		"no-such": "no failure is called", "internal": "cannot be reproduced", "": "no failure is called",
+	} {
+		_, err := Reproduce(t.Context(), ReproduceConfig{Codes: []string{name}, Out: t.TempDir()})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	if _, err := Reproduce(t.Context(), ReproduceConfig{Out: t.TempDir()}); err == nil {
+		t.Error("nothing at all was reproduced")
+	}
+	// Somebody's own files are left alone.
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "mine"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Reproduce(t.Context(), ReproduceConfig{Codes: []string{"deadline-passed"}, Out: dir}); err == nil {
+		t.Error("a directory with somebody's files was taken")
+	}
+}
+
+func TestSeveralPhones(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "out")
+	all, err := Reproduce(t.Context(), ReproduceConfig{Codes: []string{"template"}, Phones: 3, Out: dir, Timeout: testTimeout})
+	if err != nil || len(all[0].Differences) > 0 {
+		t.Fatal(err, all)
+	}
+	logs, err := readLogs(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := map[string]bool{}
+	for _, e := range logs.entries {
+		if e.Kind == "enrolment failed" {
+			failed[e.Device] = true
+		}
+	}
+	if len(failed) != 3 {
+		t.Errorf("%d phones failed: %v", len(failed), failed)
+	}
+}
+
+func TestDrawing(t *testing.T) {
+	hostile := `</text><script>alert(1)</script> & "quotes" ` + "\x00\x01\u202e" + strings.Repeat("x", 300)
+	d := diagram{title: hostile, steps: []step{
+		{from: aPhone, to: aCAPF, text: hostile},
+		{from: anRA, note: true, text: hostile, bad: true},
+		{from: anIIS, to: anRA, text: ""},
+	}}
+	svg := string(d.svg())
+	if err := wellFormed(svg); err != nil {
+		t.Error(err)
+	}
+	if strings.Contains(svg, "<script") {
+		t.Error("the text was not escaped")
+	}
+	m := d.mermaid()
+	if strings.Contains(m, "<script") || strings.Count(m, "\n") != 1+int(parties)+len(d.steps) {
+		t.Errorf("Mermaid: %s", m)
+	}
+}
+
+func TestWrap(t *testing.T) {
+	for _, s := range []string{"", "short", strings.Repeat("word ", 50), strings.Repeat("x", 99), "GET /certsrv/certnew.p7b?ReqID=CACert&Renewal=0&Enc=bin", "é" + strings.Repeat("ü ", 70)} {
+		lines := wrap(s, 24)
+		for _, l := range lines {
+			if n := len([]rune(l)); n > 24 {
+				t.Errorf("%q has %d characters", l, n)
+			}
+		}
+		strip := func(s string) string { return strings.ReplaceAll(s, " ", "") }
+		if strip(strings.Join(lines, "")) != strip(s) {
+			t.Errorf("%q became %q", s, lines)
+		}
+	}
+}
+
+func TestTheTableOfTheTimes(t *testing.T) {
+	for _, d := range Scenarios() {
+		if d.Reason != "" {
+			continue
+		}
+		if waits := scenarios[d.Code].waits; d.Product-d.Takes != time.Duration(waits)*(productTimeout-shortTimeout) {
+			t.Errorf("%s takes %v, %v with the product's timing", d.Code.String(), d.Takes, d.Product)
+		}
+		// What it really waited: none that is said to wait is done at once.
+		if r := reproduced(t, d.Code); scenarios[d.Code].waits > 0 && r.Took < testTimeout*4/5 {
+			t.Errorf("%s is said to wait, and took %v", d.Code.String(), r.Took)
+		}
+	}
+}
+
+func ExampleFailureTable() {
+	fmt.Println(strings.Count(FailureTable(), "\n") == len(fault.Codes())+2)
+	// Output: true
+}

@@ -164,18 +164,9 @@ func NewFailover(log *zap.Logger, targets ...*Target) *Failover {
 func (f *Failover) Targets() []*Target { return f.targets }
 
 // Enroll submits r to one of the targets. Result.Target, or Fault.Target, names
-// the one that has it. See [OnTarget] for who must know before.
+// the one that has it.
 func (f *Failover) Enroll(ctx context.Context, r Request) (res Result, err error) {
-	note, _ := ctx.Value(targetKey{}).(func(string) error)
-	err = f.first(ctx, unsent, func(t *Target) error {
-		if note != nil && t.breaker.Status().State != BreakerOpen {
-			if err := note(t.name); err != nil {
-				return err
-			}
-		}
-		res, err = t.Enroll(ctx, r)
-		return err
-	})
+	err = f.first(ctx, unsent, func(t *Target) error { res, err = t.Enroll(ctx, r); return err })
 	return res, err
 }
 
@@ -237,15 +228,17 @@ func worst(failures []*fault.Fault) error {
 	return slices.MinFunc(failures, func(a, b *fault.Fault) int { return int(a.RetryAfter - b.RetryAfter) })
 }
 
-// Fetch asks the first target what became of a request: for those of a time
-// when there was only one. See [Failover.Target].
-func (f *Failover) Fetch(ctx context.Context, reqID int, csr *x509.CertificateRequest) (Result, error) {
-	return f.targets[0].Fetch(ctx, reqID, csr)
+// Fetch asks the first target that can be asked what became of a request. That
+// is right where all are web servers of one certificate authority, whose
+// numbers they share; see [Failover.Target] for where they are not.
+func (f *Failover) Fetch(ctx context.Context, reqID int, csr *x509.CertificateRequest) (res Result, err error) {
+	err = f.first(ctx, troubled, func(t *Target) error { res, err = t.Fetch(ctx, reqID, csr); return err })
+	return res, err
 }
 
-// Target is the target of that name. A request number means something only to
-// the target that gave it (Result.Target), and must be asked for there. The
-// error says what to do about a name that is gone; "" stands for the first.
+// Target is the target of that name, for a request number that means something
+// only to the one that gave it (Result.Target). The error says what to do about
+// a name that is gone; "" stands for the first.
 func (f *Failover) Target(name string) (*Target, error) {
 	if name == "" {
 		return f.targets[0], nil
@@ -259,14 +252,4 @@ func (f *Failover) Target(name string) (*Target, error) {
 	}
 	return nil, fault.Newf(fault.Unknown, "ask certsrv "+name,
 		"it is not among the configured ones (%s); name it in certsrv.urls until its requests are settled", strings.Join(names, ", "))
-}
-
-type targetKey struct{}
-
-// OnTarget returns a context by which [Failover.Enroll] calls note with the name
-// of each target that it is about to submit to, before it does: what is written
-// down then is known after a crash. If note fails nothing is submitted, and its
-// error is that of Enroll.
-func OnTarget(ctx context.Context, note func(target string) error) context.Context {
-	return context.WithValue(ctx, targetKey{}, note)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -148,8 +147,9 @@ func TestNoHostLeft(t *testing.T) {
 	})
 }
 
-// A number is asked for at the host that gave it, whatever its state.
-func TestFetchGoesToTheHostThatGaveTheNumber(t *testing.T) {
+// A number is asked for at the host of a name, whatever its state, or at the
+// first that can be asked.
+func TestFetch(t *testing.T) {
 	a, b, f := pair(ra.BreakerConfig{})
 	to, err := f.Target("b")
 	if err != nil {
@@ -168,24 +168,13 @@ func TestFetchGoesToTheHostThatGaveTheNumber(t *testing.T) {
 	if res, err := f.Fetch(t.Context(), 9, nil); err != nil || res.Target != "a" || res.ReqID != 9 {
 		t.Errorf("%+v, %v", res, err)
 	}
-}
-
-// Whoever must know where a request goes is told before it goes there, and can
-// stop it.
-func TestOnTarget(t *testing.T) {
-	a, b, f := pair(ra.BreakerConfig{})
-	a.err = still(fault.DNS)
-	var told []string
-	ctx := ra.OnTarget(t.Context(), func(name string) error {
-		told = append(told, fmt.Sprint(name, a.enrolled, b.enrolled))
-		return nil
-	})
-	if _, err := f.Enroll(ctx, ra.Request{}); err != nil || fmt.Sprint(told) != "[a0 0 b1 0]" {
-		t.Errorf("%v, told %q", err, told)
+	a.err, b.err = fault.New(fault.FetchTimeout, "fetch", nil), nil
+	if res, err := f.Fetch(t.Context(), 9, nil); err != nil || res.Target != "b" {
+		t.Errorf("the first in trouble: %+v, %v", res, err)
 	}
-	ctx = ra.OnTarget(t.Context(), func(string) error { return fault.DiskFull })
-	if _, err := f.Enroll(ctx, ra.Request{}); !errors.Is(err, fault.DiskFull) || a.enrolled != 1 || b.enrolled != 1 {
-		t.Errorf("%v, asked %d and %d times", err, a.enrolled, b.enrolled)
+	a.err = fault.NoSuchRequest
+	if _, err := f.Fetch(t.Context(), 9, nil); !errors.Is(err, fault.NoSuchRequest) {
+		t.Errorf("a number that the CA does not know: %v", err)
 	}
 }
 

@@ -54,7 +54,8 @@ func TestLabLeavesOtherDirectoriesAlone(t *testing.T) {
 }
 
 func TestServeAndEnroll(t *testing.T) {
-	c := startRoad(t, "")
+	// Otherwise the same request is answered with the same certificate.
+	c := startRoad(t, "requests: {keep: 1ms}\n")
 	csrs, out := t.TempDir(), t.TempDir()
 	keys := map[string]*ecdsa.PrivateKey{}
 	for i := range 5 {
@@ -125,7 +126,7 @@ func TestEnrollRefused(t *testing.T) {
 		"a page for a certificate": {"", []string{"--fault", "html-certificate"}, "certificate"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := startRoad(t, f.settings, f.certsrv...)
+			c := startRoad(t, "store: none\n"+f.settings, f.certsrv...)
 			csrs, out := t.TempDir(), t.TempDir()
 			makeCSR(t, csrs, "SEP00112233AAAA")
 			c.enroll(t, out, csrs).want(t, 1, "1 failed", f.text)

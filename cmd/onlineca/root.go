@@ -37,6 +37,7 @@ func newRootCmd() *cobra.Command {
 		newDiagnoseCmd(),
 		newDoctorCmd(),
 		newHealthcheckCmd(),
+		newRequestsCmd(),
 		newTokenCmd(),
 		newPhoneCmd(),
 		newDeviceCmd(),

@@ -119,3 +119,11 @@ func openToAll(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().Perm()&0o004 != 0
 }
+
+// exists returns an error unless there is a file at path.
+func exists(path string) error {
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("store: %w (it is made when the server first starts)", err)
+	}
+	return nil
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"sync/atomic"
@@ -24,6 +25,7 @@ type RA struct {
 	upstreams *upstreams
 	chain     *ra.Chain
 	server    *estserver.Server
+	records   *records // nil without a store
 	anchors   []*x509.Certificate
 	log       *zap.Logger
 
@@ -72,8 +74,7 @@ func StartRA(ctx context.Context, s Settings, p Parts) (*RA, error) {
 		return nil, err
 	}
 	if err := r.start(ctx, s, p); err != nil {
-		r.upstreams.Close()
-		return nil, err
+		return nil, errors.Join(err, r.Close())
 	}
 	if r.metrics != nil {
 		r.metrics.registry.MustRegister(gauges{r})
@@ -90,6 +91,16 @@ func (r *RA) start(ctx context.Context, s Settings, p Parts) error {
 	r.chain, err = ra.NewChain(ctx, r.upstreams, ra.ChainConfig{Refresh: s.Certsrv.ChainRefresh, Log: p.Log})
 	if err != nil {
 		return err
+	}
+	if s.Store != noStore {
+		chain, err := r.chain.CACerts(ctx)
+		if err != nil {
+			return err
+		}
+		if r.records, err = openRecords(ctx, s, r.upstream(s, p.Log), r.upstreams.Failover, chain, p.Log); err != nil {
+			return err
+		}
+		r.count = r.records.counts
 	}
 	cfg, err := r.configure(s, p)
 	if err != nil {
@@ -125,15 +136,25 @@ func (r *RA) note(s Settings, p Parts) {
 	}
 }
 
-// stack is the road of a request from the EST server to certsrv, outermost
+// upstream is the road of a request from the store to certsrv, outermost
 // decorator first.
-func (r *RA) stack(s Settings, log *zap.Logger) ra.Enroller {
+func (r *RA) upstream(s Settings, log *zap.Logger) ra.Enroller {
 	var e ra.Enroller = r.upstreams // fail-over, then a breaker before each host
 	e = checkLSC(e, r.chain, s.EST.forPhones, log)
 	e = ra.LimitConcurrency(e, ra.Concurrency{Running: s.Certsrv.Sessions, Waiting: s.EST.MaxRequests, Load: &r.load})
-	e = ra.Recover(e, log)
-	e = ra.Logged(e, log)
-	return e
+	return ra.Recover(e, log)
+}
+
+// stack is the road of a request from the EST server to the store, or straight
+// to certsrv where there is none.
+func (r *RA) stack(s Settings, log *zap.Logger) ra.Enroller {
+	var e ra.Enroller
+	if r.records != nil {
+		e = r.records
+	} else {
+		e = r.upstream(s, log)
+	}
+	return ra.Logged(ra.Recover(e, log), log)
 }
 
 // Serve answers EST requests on l until ctx ends, and keeps the chain fresh.
@@ -148,6 +169,9 @@ func (r *RA) Serve(ctx context.Context, l net.Listener) error {
 	defer stop()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.chain.Run(ctx) })
+	if r.records != nil {
+		g.Go(func() error { return r.records.Run(ctx) })
+	}
 	g.Go(func() error { return r.server.Serve(ctx, l) })
 	return g.Wait()
 }
@@ -168,8 +192,22 @@ func (r *RA) Reload(s Settings, p Parts) error {
 	return nil
 }
 
-// Close ends the sessions with certsrv.
-func (r *RA) Close() { r.upstreams.Close() }
+// closeTimeout bounds how long Close waits for what is being submitted for
+// clients that have gone: its outcome is found out after the next start.
+const closeTimeout = 30 * time.Second
+
+// Close waits for what is being submitted, ends the sessions with certsrv and
+// closes the store. Serve must have returned.
+func (r *RA) Close() error {
+	var err error
+	if r.records != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		err = r.records.close(ctx)
+	}
+	r.upstreams.Close()
+	return err
+}
 
 // Chain is the CA's chain: the issuing CA first, the root last.
 func (r *RA) Chain(ctx context.Context) ([]*x509.Certificate, error) { return r.chain.CACerts(ctx) }

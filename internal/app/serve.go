@@ -32,7 +32,7 @@ type ServeOptions struct {
 }
 
 // Serve runs the registration authority of a settings file until ctx ends.
-func Serve(ctx context.Context, o ServeOptions) error {
+func Serve(ctx context.Context, o ServeOptions) (err error) {
 	s, err := ReadSettings(o.Config)
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func Serve(ctx context.Context, o ServeOptions) error {
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer func() { err = errors.Join(err, r.Close()) }()
 	chain, err := r.Chain(ctx)
 	if err != nil {
 		return err

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/onlineca/onlineca/ra/store"
 )
 
 // Settings is what onlineca.yaml says. Its zero value, with a certsrv URL, an
@@ -28,6 +30,11 @@ type Settings struct {
 	// State is the directory of what the server keeps: its own certificate,
 	// unless tls names one. Default: onlineca-state beside the settings file.
 	State string `yaml:"state,omitempty"`
+
+	// Store is where requests are remembered: an SQLite file (default:
+	// requests.db in the state directory), postgres://…, or "none".
+	Store    string          `yaml:"store,omitempty"`
+	Requests RequestSettings `yaml:"requests,omitempty"`
 
 	TLS     TLSSettings     `yaml:"tls,omitempty"`
 	Certsrv CertsrvSettings `yaml:"certsrv"`
@@ -303,6 +310,8 @@ func (s *Settings) defaults() {
 	}
 	orDuration(&s.Certsrv.LoginPause, 10*time.Minute)
 	orDuration(&s.Certsrv.ChainRefresh, time.Hour)
+	orString(&s.Store, filepath.Join(s.State, "requests.db"))
+	s.Requests.defaults(s.State)
 	s.CAPF.defaults(s.State)
 	orString(&s.EST.Realm, "estrealm")
 	orString(&s.EST.Certificates, "lsc")
@@ -350,7 +359,10 @@ func (s *Settings) resolve(dir string) {
 	} {
 		*p = under(dir, *p)
 	}
-	for _, p := range []*string{&s.CAPF.Devices, &s.CAPF.Certificate, &s.CAPF.PasswordFile} {
+	if s.Store != noStore && !store.IsPostgres(s.Store) {
+		s.Store = under(dir, s.Store)
+	}
+	for _, p := range []*string{&s.Requests.Audit, &s.CAPF.Devices, &s.CAPF.Certificate, &s.CAPF.PasswordFile} {
 		*p = under(dir, *p)
 	}
 	underAll(dir, s.Certsrv.TLS.CA)
@@ -387,10 +399,11 @@ func under(dir, path string) string {
 	return filepath.Join(dir, path)
 }
 
-// DefaultSettings are the settings of an empty file: what is needed is missing,
-// everything else has its default.
+// DefaultSettings are the settings of an empty file, without a store: what is
+// needed is missing, everything else has its default.
 func DefaultSettings() Settings {
 	var s Settings
 	s.defaults()
+	s.Store = noStore
 	return s
 }

@@ -78,7 +78,9 @@ func startSite(t *testing.T, s Settings, p Parts) *site {
 		if err := x.served(); err != nil {
 			t.Error(err)
 		}
-		r.Close()
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
 	})
 	return x
 }
@@ -219,6 +221,29 @@ func TestWhatWasSubmittedStays(t *testing.T) {
 				t.Errorf("%d submissions at the first host, want %d", a.Submissions(), c.submitted)
 			}
 		})
+	}
+}
+
+// A host of another CA gets nothing: its numbers and its chain are others.
+func TestHostOfAnotherCA(t *testing.T) {
+	pki, err := testenv.NewPKI(testenv.PKIConfig{CAName: "ANOTHER-CA"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := testenv.New(t, testenv.Config{}), testenv.New(t, testenv.Config{PKI: pki})
+	p := hostParts(t, a)
+	p.Roots = append(p.Roots, b.Root)
+	x := startSite(t, hostSettings(a, b), p)
+	a.Close()
+	status, _, body := x.enroll(t, "simpleenroll")
+	if status != http.StatusBadGateway || b.Begun(testenv.StepSubmit) != 0 {
+		t.Errorf("%d %s; %d submissions", status, body, b.Submissions())
+	}
+	if _, err := x.upstreams.Targets()[1].CACerts(t.Context()); !errors.Is(err, fault.WrongHost) || !strings.Contains(err.Error(), `its CA is "ANOTHER-CA"`) {
+		t.Errorf("its chain: %v", err)
+	}
+	if _, err := x.upstreams.Targets()[1].Fetch(t.Context(), 1, nil); !errors.Is(err, fault.WrongHost) {
+		t.Errorf("its numbers: %v", err)
 	}
 }
 

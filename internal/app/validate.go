@@ -32,6 +32,7 @@ func (s *Settings) Validate() error {
 	}
 	s.Certsrv.validate(v)
 	s.EST.validate(v)
+	s.Requests.validate(v)
 	s.CAPF.validate(v)
 	if _, err := zapcore.ParseLevel(s.Logs.Level); err != nil {
 		v.add("logs.level", "%q is none of debug, info, warn, error", s.Logs.Level)

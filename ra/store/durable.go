@@ -283,6 +283,11 @@ func (d *Durable) tell(rec Record, now time.Time) (ra.Result, error) {
 	case Issued:
 		return issued(rec)
 	case Pending:
+		if rec.Code != "" { // not a manager's decision is waited for, but certsrv
+			f := d.inProgress(fmt.Errorf("request %d is at the authority, and its certificate could not be fetched: %s", rec.ReqID, rec.Message))
+			f.ReqID, f.RetryAfter = rec.ReqID, wait
+			return ra.Result{}, f
+		}
 		return ra.Result{State: ra.Pending, ReqID: rec.ReqID, RetryAfter: wait, Message: rec.Message}, nil
 	case Denied, Expired:
 		code, _ := fault.Lookup(rec.Code)

@@ -22,10 +22,10 @@ const (
 	lscDir     = "lsc"
 	logsDir    = "logs"
 	curlDir    = "curl"
-	capfDir    = "capf"
+	stateDir   = "state"
 )
 
-var leavings = []string{markerFile, chainFile, lscDir, logsDir, curlDir, capfDir, reportFile, diagramFile, bundleFile}
+var leavings = []string{markerFile, chainFile, lscDir, logsDir, curlDir, stateDir, reportFile, diagramFile, bundleFile}
 
 // prepare makes dir, or clears what an earlier lab left in it: every run has a
 // CA of its own, so the certificates and logs of the last one mean nothing

@@ -78,13 +78,20 @@ func Run(ctx context.Context, c Config) (capf.Summary, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s, err := start(ctx, log, options{})
+	s, err := start(ctx, log, options{settings: c.remember})
 	if err != nil {
 		return capf.Summary{}, errors.Join(err, closeLogs())
 	}
 	sum, err := s.run(ctx, c)
 	cancel()
 	return sum, errors.Join(err, s.stop(), closeLogs())
+}
+
+// remember has the registration authority keep its requests in the lab's
+// directory, as it does in earnest.
+func (c Config) remember(s *app.Settings) {
+	s.Store = filepath.Join(c.Out, stateDir, "requests.db")
+	s.Requests.Audit = filepath.Join(c.Out, stateDir, "audit.jsonl")
 }
 
 // options make a chain another than that of a good lab: a scenario puts its
@@ -172,7 +179,7 @@ func (s *servers) startRA(ctx context.Context) error {
 	}
 	s.est, err = (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
-		s.closeRA()
+		err = errors.Join(err, s.closeRA())
 		return fmt.Errorf("lab: %w", err)
 	}
 	s.serving = new(errgroup.Group)
@@ -189,16 +196,16 @@ func (s *servers) startRA(ctx context.Context) error {
 	return nil
 }
 
-func (s *servers) closeRA() {
-	if s.ra != nil {
-		s.ra.Close()
+func (s *servers) closeRA() error {
+	if s.ra == nil {
+		return nil
 	}
+	return s.ra.Close()
 }
 
 // stop ends the servers. Their context must have ended.
 func (s *servers) stop() error {
-	err := s.serving.Wait()
-	s.closeRA()
+	err := errors.Join(s.serving.Wait(), s.closeRA())
 	s.certsrv.Close()
 	return err
 }
@@ -233,7 +240,7 @@ func (s *servers) run(ctx context.Context, c Config) (sum capf.Summary, err erro
 	if err := renameio.WriteFile(chainPath, chainPEM, 0o644); err != nil {
 		return capf.Summary{}, fmt.Errorf("lab: write the CA's chain: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Join(c.Out, capfDir), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(c.Out, stateDir), 0o700); err != nil {
 		return capf.Summary{}, fmt.Errorf("lab: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Join(c.Out, lscDir), 0o750); err != nil {

@@ -34,7 +34,7 @@ type sessions struct {
 // phones to its table: each is to install a certificate.
 func (s *servers) startCAPF(ctx context.Context, c Config) (_ *sessions, err error) {
 	p := &sessions{serving: new(errgroup.Group)}
-	if p.table, err = devices.Open(ctx, filepath.Join(c.Out, capfDir, "devices.db")); err != nil {
+	if p.table, err = devices.Open(ctx, filepath.Join(c.Out, stateDir, "devices.db")); err != nil {
 		return nil, err
 	}
 	defer func() {

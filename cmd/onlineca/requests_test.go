@@ -1,0 +1,46 @@
+package main
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestRequests(t *testing.T) {
+	c := startRoad(t, "", "--fault", "deny:0x80094012@submit")
+	config := filepath.Join(c.dir, "onlineca.yaml")
+	requests := func(args ...string) result {
+		return onlineca(t, append(append([]string{"requests"}, args...), "--config", config)...)
+	}
+	csrs, out := t.TempDir(), t.TempDir()
+	makeCSR(t, csrs, "SEP00112233AAAA")
+
+	// What was denied is not submitted again, until somebody says so.
+	c.enroll(t, out, csrs).want(t, 1, "0x80094012")
+	c.enroll(t, out, csrs).want(t, 1, "1 failed")
+	r := requests("list", "--state", "denied", "--device", "SEP00112233AAAA", "--json")
+	r.want(t, 0)
+	var all []struct {
+		ID       string
+		Attempts int
+		ReqID    int `json:"req_id"`
+	}
+	if err := json.Unmarshal([]byte(r.stdout), &all); err != nil || len(all) != 1 || all[0].Attempts != 1 || all[0].ReqID != 1 {
+		t.Fatalf("got %+v, %v", all, err)
+	}
+	requests("retry", all[0].ID).want(t, 0, "failed")
+	c.enroll(t, out, csrs).want(t, 0, "1 issued")
+	requests("list", "--since", "1h").want(t, 0, "issued", "CN=SEP00112233AAAA")
+	requests("show", all[0].ID).want(t, 0, "denied", "0x80094012")
+
+	audit := read(t, filepath.Join(c.dir, "state", "audit.jsonl"))
+	if strings.Count(audit, "\n") != 1 || !strings.Contains(audit, "CN=SEP00112233AAAA") {
+		t.Errorf("the audit log is\n%s", audit)
+	}
+	requests("forget", all[0].ID).want(t, 0, "is forgotten")
+	requests("show", all[0].ID).want(t, 1, "no such record")
+	requests("list", "--state", "lost").want(t, 2, "is no state")
+	requests("list", "--since", "lately").want(t, 2, "--since")
+	onlineca(t, "requests", "list", "--config", filepath.Join(c.dir, "absent.yaml")).want(t, 1, "absent.yaml")
+}

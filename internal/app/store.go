@@ -1,0 +1,145 @@
+package app
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/onlineca/onlineca/ra"
+	"github.com/onlineca/onlineca/ra/fault"
+	"github.com/onlineca/onlineca/ra/store"
+)
+
+// noStore is the setting for none.
+const noStore = "none"
+
+// RequestSettings is how requests are remembered: see store.Config.
+type RequestSettings struct {
+	// Patience is how long a client waits; then it is told to come back, and
+	// the work goes on. Default 8s: libEST's client gives up after 10.
+	Patience time.Duration `yaml:"patience,omitempty"`
+	// RetryAfter is what such a client is told to wait. Default 10s.
+	RetryAfter time.Duration `yaml:"retry_after,omitempty"`
+	// Keep is how long an issued certificate answers the same request from the
+	// same client. Default 24h.
+	Keep time.Duration `yaml:"keep,omitempty"`
+	// PendingFor is how long a request may wait for a manager. Default 720h.
+	PendingFor time.Duration `yaml:"pending_for,omitempty"`
+	// Audit is a file that gets one line for each certificate: who got which
+	// serial number when. Default: audit.jsonl in the state directory.
+	Audit string `yaml:"audit,omitempty"`
+}
+
+func (r *RequestSettings) defaults(state string) {
+	orDuration(&r.Patience, 8*time.Second)
+	orDuration(&r.RetryAfter, 10*time.Second)
+	orDuration(&r.Keep, 24*time.Hour)
+	orDuration(&r.PendingFor, 30*24*time.Hour)
+	orString(&r.Audit, filepath.Join(state, "audit.jsonl"))
+}
+
+func (r *RequestSettings) validate(v *mistakes) {
+	for _, d := range []struct {
+		key   string
+		value time.Duration
+	}{
+		{"requests.patience", r.Patience}, {"requests.retry_after", r.RetryAfter},
+		{"requests.keep", r.Keep}, {"requests.pending_for", r.PendingFor},
+	} {
+		if d.value < time.Millisecond {
+			v.add(d.key, "%v is too short; write a duration with its unit, for example 10s", d.value)
+		}
+	}
+}
+
+// records is the memory of a registration authority.
+type records struct {
+	*store.Durable
+	store *store.Store
+	audit *os.File
+}
+
+// openRecords opens the store and the audit log, and makes next durable. chain
+// says which CA the request numbers belong to.
+func openRecords(ctx context.Context, s Settings, next ra.Enroller, ask *ra.Failover, chain []*x509.Certificate, log *zap.Logger) (_ *records, err error) {
+	r := new(records)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.close(ctx))
+		}
+	}()
+	if !store.IsPostgres(s.Store) {
+		if err := os.MkdirAll(filepath.Dir(s.Store), 0o700); err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+	}
+	if r.store, err = store.Open(ctx, s.Store); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(s.Requests.Audit), 0o700); err != nil {
+		return nil, fmt.Errorf("requests.audit: %w", err)
+	}
+	if r.audit, err = store.OpenAudit(s.Requests.Audit); err != nil {
+		return nil, err
+	}
+	t := s.Certsrv.Timeouts
+	r.Durable, err = store.NewDurable(store.Config{
+		Store: r.store, Next: next, Fetch: sameCA{ask},
+		// Renewals keep the name, and the numbers go on.
+		Authority: chain[0].Subject.String(),
+		Patience:  s.Requests.Patience, RetryAfter: s.Requests.RetryAfter,
+		Keep: s.Requests.Keep, PendingFor: s.Requests.PendingFor,
+		SubmitTimeout: 2*t.Login + t.Submit + t.Fetch + 5*time.Minute, // the queue among it
+		Audit:         r.audit, Logger: log,
+	})
+	return r, err
+}
+
+// counts is for the metrics: how many requests there are of each state.
+func (r *records) counts(ctx context.Context) (map[string]int, error) {
+	all, err := r.store.Counts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	words := make(map[string]int, len(all))
+	for state, n := range all {
+		words[string(state)] = n
+	}
+	return words, nil
+}
+
+// close waits for what is under way until ctx ends, and closes the files.
+func (r *records) close(ctx context.Context) error {
+	var errs []error
+	if r.Durable != nil {
+		errs = append(errs, r.Durable.Close(ctx))
+	}
+	if r.store != nil {
+		errs = append(errs, r.store.Close())
+	}
+	if r.audit != nil {
+		errs = append(errs, r.audit.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// sameCA asks the hosts one after the other: they are web servers of one CA, so
+// each can look up every number.
+type sameCA struct{ hosts *ra.Failover }
+
+// Fetch asks the first host that is not in trouble.
+func (s sameCA) Fetch(ctx context.Context, reqID int, csr *x509.CertificateRequest) (res ra.Result, err error) {
+	for _, t := range s.hosts.Targets() {
+		res, err = t.Fetch(ctx, reqID, csr)
+		if err == nil || fault.Of(err).Code.Row().Upstream < fault.Troubled {
+			return res, err
+		}
+	}
+	return res, err
+}

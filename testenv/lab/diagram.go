@@ -134,6 +134,9 @@ func (r *run) stepOf(e entry, device string, enrolments []span) ([]step, bool) {
 			text = fmt.Sprintf("%s failed: curl %d, %s", ev.Step, ev.Curl, ev.CurlText)
 		}
 		return one(step{at: e.At, from: anRA, note: true, text: text, bad: true}), concerns(e.At, enrolments)
+	case "est-request":
+		text := fmt.Sprintf("answers %d: %s", ev.Status, ev.Code)
+		return one(step{at: e.At, from: anRA, note: true, text: text, bad: true}), ev.Code != "" && concerns(e.At, enrolments)
 	case "chain-retrieved":
 		return one(step{at: e.At, from: anRA, note: true, text: "started: it has the CA's chain"}), true
 	case "chain-unavailable":
@@ -149,7 +152,7 @@ func (r *run) stepOf(e entry, device string, enrolments []span) ([]step, bool) {
 	case "enrolment failed":
 		return nil, false
 	}
-	if e.code() == r.code.String() && e.Kind != "device" && e.Kind != "enrollment" && e.Kind != "est-request" {
+	if e.code() == r.code.String() && e.Kind != "device" && e.Kind != "enrollment" {
 		return one(step{at: e.At, from: aCAPF, note: true, text: e.Kind, bad: true}), true
 	}
 	return nil, false

@@ -254,9 +254,12 @@ func (c *cast) over(ctx context.Context, server *capf.Server, n int) {
 	}
 }
 
+// manyPhones is how many come at once.
+const manyPhones = 64
+
 func (c *cast) phones(ctx context.Context, n int, cfg phone.Config) error {
 	var g errgroup.Group
-	g.SetLimit(n)
+	g.SetLimit(min(n, manyPhones))
 	if c.stage.inTurn {
 		g.SetLimit(1)
 	}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -91,14 +92,20 @@ func openRecords(ctx context.Context, s Settings, next ra.Enroller, ask *ra.Fail
 	t := s.Certsrv.Timeouts
 	r.Durable, err = store.NewDurable(store.Config{
 		Store: r.store, Next: next, Fetch: sameCA{ask},
-		// Renewals keep the name, and the numbers go on.
-		Authority: chain[0].Subject.String(),
+		Authority: authorityName(chain[0]),
 		Patience:  s.Requests.Patience, RetryAfter: s.Requests.RetryAfter,
 		Keep: s.Requests.Keep, PendingFor: s.Requests.PendingFor,
 		SubmitTimeout: 2*t.Login + t.Submit + t.Fetch + 5*time.Minute, // the queue among it
 		Audit:         r.audit, Logger: log,
 	})
 	return r, err
+}
+
+// authorityName names a CA by its subject: renewals keep it, and with it the request
+// numbers go on. The hash tells CAs of the same common name apart.
+func authorityName(issuing *x509.Certificate) string {
+	sum := sha256.Sum256(issuing.RawSubject)
+	return fmt.Sprintf("%s (%x)", issuing.Subject.CommonName, sum[:4])
 }
 
 // counts is for the metrics: how many requests there are of each state.

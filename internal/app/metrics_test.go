@@ -3,10 +3,12 @@ package app
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"os"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -227,11 +229,23 @@ func TestMetricsOfFailOver(t *testing.T) {
 	a, b := testenv.New(t, testenv.Config{}), testenv.New(t, testenv.Config{})
 	s := hostSettings(a, b)
 	s.Certsrv.Breaker.Failures = 2
-	x := startSite(t, s, hostParts(t, a))
+	p := hostParts(t, a)
+	var dials atomic.Int64
+	p.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if "https://"+address == a.URL {
+			dials.Add(1)
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	x := startSite(t, s, p)
 	first, second := strings.TrimPrefix(a.URL, "https://"), strings.TrimPrefix(b.URL, "https://")
 	a.Close()
+	dials.Store(0)
 	for range 5 {
 		x.enroll(t, "simpleenroll")
+	}
+	if n := dials.Load(); n != 2 {
+		t.Errorf("the host that is down was called %d times, want 2: with another host there is no waiting for it", n)
 	}
 	got := x.scrape(t)
 	for _, w := range []struct {

@@ -200,9 +200,26 @@ func (c *ESTClient) refusal(op string, r *estReply) error {
 	default:
 		known.code, known.rv = fault.ESTAnswerUnreadable, fault.ESTUnknown
 	}
+	text := estText(r)
+	if r.status == http.StatusUnauthorized {
+		known.code = estUnauthorized(text)
+	}
 	f := estFault(known.code, op, &ESTError{RV: known.rv, Status: r.status})
-	f.Message = estText(r)
+	f.Message = text
 	return f
+}
+
+// estUnauthorized is the failure behind a 401. It need not be the password: the
+// product answers so for a template that is not offered, too. A server of ours
+// names the failure in brackets at the end of its text.
+func estUnauthorized(text string) fault.Code {
+	if i := strings.LastIndexByte(text, '['); i >= 0 {
+		name := strings.TrimRight(text[i+1:], "].")
+		if code, ok := fault.Lookup(name); ok && code.Row().HTTP == http.StatusUnauthorized {
+			return code
+		}
+	}
+	return fault.BadCredentials
 }
 
 // estTextLimit is how much of a server's text a person is shown, in bytes.

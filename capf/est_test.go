@@ -107,6 +107,9 @@ func TestESTAnswersThatAreNotCertificates(t *testing.T) {
 	kind := "Content-Type: " + estP7Type
 	cases := []estCase{
 		{name: "wrong password", answer: estAlways(estDenied), code: fault.BadCredentials, rv: 22, status: 401, says: "unable to authorize", posts: 2},
+		{name: "template", answer: estAlways(estHTTP("401 Unauthorized", nil, "Error 401: Unauthorized\nThe server was unable to authorize the request.\nThe certificate template is not offered by the CA [template].\n")), code: fault.Template, rv: 22, status: 401, says: "is not offered", posts: 2},
+		{name: "paused", answer: estAlways(estHTTP("401 Unauthorized", nil, "Error 401: Unauthorized\nNo login is attempted [login-suspended].\n")), code: fault.LoginSuspended, rv: 22, status: 401, posts: 2},
+		{name: "another failure than a 401's", answer: estAlways(estHTTP("401 Unauthorized", nil, "No [dns].\n")), code: fault.BadCredentials, rv: 22, status: 401, posts: 2},
 		{name: "no credentials configured", config: func(c *capf.ESTConfig) { c.Username = "" }, code: fault.BadCredentials, rv: 22, status: 401, says: "none is configured", posts: 1},
 		{name: "no challenge", answer: func(*estSeen) string { return estDenied }, code: fault.BadCredentials, rv: 22, status: 401, says: "unable to authorize", posts: 1},
 		{name: "Digest", answer: func(*estSeen) string {

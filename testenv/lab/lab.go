@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"time"
 
 	"github.com/google/renameio/v2"
 	"go.uber.org/zap"
@@ -280,26 +279,4 @@ func (s *servers) estConfig() capf.ESTConfig {
 	}
 	change(s.options.est, &est)
 	return est
-}
-
-// enroll makes the phones' keys and requests, and enrols them as CAPF does.
-func (s *servers) enroll(ctx context.Context, c Config, chainLength int) (capf.Summary, error) {
-	client, err := capf.NewESTClient(s.estConfig())
-	if err != nil {
-		return capf.Summary{}, fmt.Errorf("lab: %w", err)
-	}
-	enroller, err := capf.NewEnroller(capf.EnrollerConfig{Client: client, Logger: s.log, Anchors: capf.AnchorsOf(s.anchors())})
-	if err != nil {
-		return capf.Summary{}, fmt.Errorf("lab: %w", err)
-	}
-	enroller.Start(ctx, capf.Service{Host: "localhost", Port: s.certsrvPort(), Template: labTemplate, CACertLength: chainLength})
-	fmt.Fprintf(c.Progress, "making the keys of %d phones (%s)\n", c.Phones, keyName(c.Key))
-	jobs, err := phones(ctx, c.Phones, c.Key, c.Workers)
-	if err != nil {
-		return capf.Summary{}, err
-	}
-	return capf.RunBatch(ctx, capf.BatchConfig{
-		Enroller: enroller, Out: filepath.Join(c.Out, lscDir), Workers: c.Workers,
-		Observer: capf.NewProgress(c.Progress, len(jobs)), Now: time.Now,
-	}, jobs)
 }

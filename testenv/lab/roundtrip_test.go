@@ -31,9 +31,12 @@ var alike = map[fault.Code]struct {
 	fault.BadCSRSignature: {fault.MalformedCSR, true},
 	// A CA that is slower than CAPF's client: the cause is named.
 	fault.ESTReadTimeout: {fault.EnrollTimeout, true},
-	// The product prints nothing of an exchange after the login; IIS shows a
-	// slow one only if it took seconds.
-	fault.FetchTimeout: {fault.ESTReadTimeout, false},
+	// The product prints nothing of an exchange after the login, and a run
+	// with short timeouts shows in IIS hardly slower than a good one.
+	fault.FetchTimeout:  {fault.ESTReadTimeout, false},
+	fault.EnrollTimeout: {fault.ESTReadTimeout, false},
+	// Who denied is on the page, and in no log of the product.
+	fault.DeniedByAdmin: {fault.DeniedByPolicy, false},
 	// What the page says is in no log of the product.
 	fault.CAStopped: {fault.ESTServerError, false},
 	// The product knows no client certificates.

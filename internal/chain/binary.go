@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	"github.com/smallstep/pkcs7"
-	pkcs12 "software.sslmate.com/src/go-pkcs12"
 )
 
 func isTooLarge(err error) bool {
@@ -103,41 +102,6 @@ func (in *Input) pkcs7(ber []byte) error {
 		return errors.New("the PKCS#7 structure holds no certificate")
 	}
 	for _, c := range p7.Certificates {
-		if err := in.add(c); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// pkcs12 reads the certificates of a PFX; the private key is dropped.
-func (in *Input) pkcs12(der []byte, password *string) error {
-	if len(der) > maxPKCS12 {
-		return &TooLargeError{in.Name, fmt.Sprintf("it is PKCS#12 of more than %d MiB, and no chain is", maxPKCS12>>20)}
-	}
-	n, err := iterations(der, 0)
-	if err != nil {
-		return fmt.Errorf("the PKCS#12 structure cannot be read: %w", err)
-	}
-	if n > MaxIterations {
-		return &TooLargeError{in.Name, fmt.Sprintf("it is PKCS#12 with more than %d iterations (the usual number is 2048 to 10,000); export it again with fewer", MaxIterations)}
-	}
-	if password == nil {
-		return errors.New("it is PKCS#12; give its password with --password-file (an empty file for an empty password)")
-	}
-	_, leaf, others, err := pkcs12.DecodeChain(der, *password)
-	if errors.Is(err, pkcs12.ErrIncorrectPassword) {
-		return errors.New("it is PKCS#12, and the password is wrong")
-	}
-	if err != nil {
-		store, storeErr := pkcs12.DecodeTrustStore(der, *password)
-		if storeErr != nil || len(store) == 0 {
-			return fmt.Errorf("the PKCS#12 structure cannot be opened: %w", err)
-		}
-		leaf, others = store[0], store[1:]
-	}
-	in.note("the private key in the PKCS#12 file is not used")
-	for _, c := range append([]*x509.Certificate{leaf}, others...) {
 		if err := in.add(c); err != nil {
 			return err
 		}

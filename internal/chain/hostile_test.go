@@ -11,8 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	pkcs12 "software.sslmate.com/src/go-pkcs12"
 )
 
 // repeat reads the same bytes over and over; it counts what was taken.
@@ -116,54 +114,6 @@ func TestNestedPKCS7(t *testing.T) {
 	wide := signedData(bytes.Repeat([]byte{5, 0}, 2_000_000))
 	_, err = Read(bytes.NewReader(wide), "wide.p7b", nil)
 	refused(t, err, "more than 500000 elements")
-}
-
-func TestPKCS12WithManyIterations(t *testing.T) {
-	root := issue(t, nil, "root", asCA)
-	for _, e := range []*pkcs12.Encoder{pkcs12.Modern, pkcs12.LegacyDES, pkcs12.LegacyRC2, pkcs12.Modern2026} {
-		few, err := e.WithIterations(1000).Encode(root.key, root.cert, nil, "secret")
-		if err != nil {
-			t.Fatal(err)
-		}
-		n, err := iterations(few, 0)
-		if err != nil || n < 3000 || n > 5000 {
-			t.Errorf("three counts of 1000 add up to %d, %v", n, err)
-		}
-		// Each of the counts is seen, those inside OCTET STRINGs, too.
-		more := bytes.ReplaceAll(few, []byte{2, 2, 0x03, 0xe8}, []byte{2, 2, 0x7f, 0xff})
-		if n, err := iterations(more, 0); err != nil || n < 3*0x7fff {
-			t.Errorf("three counts of 32767 add up to %d, %v", n, err)
-		}
-		secret := "secret"
-		_, err = Read(bytes.NewReader(huge(t, few)), "huge.p12", &secret)
-		refused(t, err, "iterations")
-		if in, err := Read(bytes.NewReader(few), "few.p12", &secret); err != nil || in.Err != nil {
-			t.Error(err, in.Err)
-		}
-	}
-}
-
-// huge gives the file's MAC (RFC 7292 section 4) two billion iterations.
-func huge(t *testing.T, p12 []byte) []byte {
-	t.Helper()
-	var pfx struct {
-		Version  int
-		AuthSafe asn1.RawValue
-		Mac      struct {
-			Digest asn1.RawValue
-			Salt   []byte
-			Count  int
-		}
-	}
-	if _, err := asn1.Unmarshal(p12, &pfx); err != nil {
-		t.Fatal(err)
-	}
-	pfx.Mac.Count = 2_000_000_000
-	out, err := asn1.Marshal(pfx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
 }
 
 func TestIssuerLoops(t *testing.T) {

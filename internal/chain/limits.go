@@ -15,11 +15,12 @@ const (
 	MaxInput = 16 << 20
 	// MaxCertificates is the largest number of certificates in one file.
 	MaxCertificates = 2000
-	// MaxIterations is the sum of all iteration counts of a PKCS#12 file. The
-	// usual counts are 2048 to 10,000 each.
+	// MaxIterations is the sum of the iteration counts of a PKCS#12 file that
+	// are worked through. The usual counts are 2048 to 10,000 each.
 	MaxIterations = 500_000
 
 	maxPKCS12   = 1 << 20 // bytes of a PKCS#12 file
+	maxParts    = 64      // contents of a PKCS#12 file; there are two
 	maxBlocks   = 2_100   // blocks in a PEM file, of whatever kind
 	maxNotes    = 20      // remarks on one file
 	maxDepth    = 24      // levels of nesting in a BER structure
@@ -122,40 +123,28 @@ func header(b []byte) (constructed bool, length int, rest []byte, err error) {
 	return constructed, l, b, nil
 }
 
-// iterations adds up the iteration counts of a PKCS#12 file. In every structure
-// that has one, it is the INTEGER that follows the salt, an OCTET STRING:
-// PBEParameter and MacData (RFC 7292), PBKDF2-params (RFC 8018). Structures
-// inside OCTET STRINGs are looked into; encrypted ones cannot be.
-func iterations(der []byte, depth int) (sum int64, err error) {
+// iterations adds up the INTEGERs in the parameters of a key derivation. One of
+// them is the iteration count, wherever it stands, and the others, the length
+// of a key or none, are small.
+func iterations(params []byte, depth int) (sum int64, err error) {
 	if depth > maxDepth {
 		return 0, fmt.Errorf("the structure is nested deeper than %d levels", maxDepth)
 	}
-	afterSalt := false
-	for len(der) > 0 {
+	for len(params) > 0 && sum < math.MaxInt32 {
 		var v asn1.RawValue
-		if der, err = asn1.Unmarshal(der, &v); err != nil {
+		if params, err = asn1.Unmarshal(params, &v); err != nil {
 			return 0, err
 		}
-		universal := v.Class == asn1.ClassUniversal
+		n := int64(0)
 		switch {
-		case universal && v.Tag == asn1.TagInteger && afterSalt:
-			sum += count(v.Bytes)
 		case v.IsCompound:
-			inner, err := iterations(v.Bytes, depth+1)
-			if err != nil {
+			if n, err = iterations(v.Bytes, depth+1); err != nil {
 				return 0, err
 			}
-			sum += inner
-		case universal && v.Tag == asn1.TagOctetString && len(v.Bytes) > 2 && v.Bytes[0] == 0x30:
-			// What does not decode is encrypted or a salt.
-			if inner, err := iterations(v.Bytes, depth+1); err == nil {
-				sum += inner
-			}
+		case v.Class == asn1.ClassUniversal && v.Tag == asn1.TagInteger:
+			n = count(v.Bytes)
 		}
-		afterSalt = universal && v.Tag == asn1.TagOctetString
-		if sum > math.MaxInt32 || sum < 0 {
-			return math.MaxInt32, nil
-		}
+		sum += n
 	}
 	return sum, nil
 }

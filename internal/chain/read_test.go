@@ -223,6 +223,9 @@ func TestReadWhatOpenSSLWrites(t *testing.T) {
 		{"crl2pkcs7 -nocrl -certfile chain.pem -outform DER -out out", FormatPKCS7DER, []string{"leaf", "root"}},
 		{"crl2pkcs7 -nocrl -certfile chain.pem -out out", FormatPKCS7PEM, []string{"leaf", "root"}},
 		{"pkcs12 -export -in leaf.pem -inkey key.pem -certfile root.pem -passout file:password -out out", FormatPKCS12, []string{"leaf", "root"}},
+		{"pkcs12 -export -nokeys -in chain.pem -passout file:password -out out", FormatPKCS12, []string{"leaf", "root"}},
+		{"pkcs12 -export -certpbe NONE -in leaf.pem -inkey key.pem -certfile root.pem -passout file:password -out out", FormatPKCS12, []string{"leaf", "root"}},
+		{"pkcs12 -export -nomac -in leaf.pem -inkey key.pem -certfile root.pem -passout file:password -out out", FormatPKCS12, []string{"leaf", "root"}},
 		{"pkcs12 -export -legacy -in leaf.pem -inkey key.pem -certfile root.pem -passout file:password -out out", FormatPKCS12, []string{"leaf", "root"}},
 	} {
 		cmd := exec.CommandContext(t.Context(), interop.Look("openssl"), strings.Fields(c.args)...)

@@ -263,7 +263,7 @@ func (s *servers) quiet(dir string, phones int) bool {
 
 // stage sets the chain up.
 func (r *run) stage(ctx context.Context, log *zap.Logger) *stage {
-	st := &stage{ctx: ctx, log: log, timeout: r.config.Timeout}
+	st := &stage{ctx: ctx, log: log, dir: r.dir, timeout: r.config.Timeout}
 	st.client = st.timeout - st.timeout/5 // CAPF loses its patience first, as in the product
 	if r.config.ProductTiming {
 		st.timeout, st.client = productTimeout, productTimeout

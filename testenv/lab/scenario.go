@@ -95,6 +95,7 @@ type stage struct {
 	client time.Duration
 	pki    *testenv.PKI
 	log    *zap.Logger
+	dir    string          // where the run leaves what it leaves
 	ctx    context.Context //nolint:containedctx // The life of the run: what is opened for it is closed with it.
 
 	certsrv  []func(*testenv.Config)

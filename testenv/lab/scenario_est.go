@@ -17,6 +17,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -120,6 +121,18 @@ var estScenarios = map[fault.Code]scenario{
 		done: "The policy wants the subject of a request to be the name that the client logged in by (est.policy.subject_names_client), and CAPF logs in as itself for every phone.",
 		set: func(s *stage) {
 			s.onSettings(func(c *app.Settings) { c.EST.Policy.SubjectNamesClient = true })
+		},
+	},
+	fault.InProgress: {
+		done: "The registration authority remembers its requests (store), and the CA takes longer for one than a client is kept waiting (requests.patience).",
+		note: "It goes on with the request by itself, and the client that comes back gets the certificate. CAPF does not wait: it ends with EST_ERR_CA_ENROLL_RETRY, and the phone is told to come back.", waits: 1,
+		set: func(s *stage) {
+			s.onSettings(func(c *app.Settings) {
+				c.Store = filepath.Join(s.dir, stateDir, "requests.db")
+				c.Requests.Audit = filepath.Join(s.dir, stateDir, "audit.jsonl")
+				c.Requests.Patience = s.client * 4 / 5
+			})
+			s.running = []string{"slow:" + s.timeout.String() + "@submit*forever"}
 		},
 	},
 	fault.Busy: {
@@ -230,7 +243,6 @@ var noScenario = map[fault.Code]string{
 	fault.Unknown:       "it stands for every failure that has no code; none is known that has none",
 	fault.PageLanguage:  "this program reads the pages in every language, so that nothing fails; onlineca certsrv --language de serves them to a registration authority that does not",
 	fault.NoSuchRequest: "the registration authority would have to ask for a number that its CA never gave: it does so only when its store is moved to another CA",
-	fault.InProgress:    "it is no failure: the client asks again and gets its certificate; see enroll-timeout and pending for what lies behind it",
 	fault.Canceled:      "it is what an interrupted run notes: press Ctrl-C during any reproduction",
 	fault.Internal:      "it is a mistake of this program; none is known",
 	fault.DiskFull:      "it would take a full disk, and a reproduction writes its logs to the same one",

@@ -72,7 +72,8 @@ func final(f *fault.Fault) bool { return f.Code.Row().HTTP == 400 }
 
 // unsettled tells whether the request may have been granted all the same.
 func unsettled(err error) bool {
-	return fault.Of(err).Code.Row().Unsettled || errors.Is(err, fault.OutcomeUnknown)
+	f := fault.Of(err)
+	return !f.Unsent && f.Code.Row().Unsettled || errors.Is(err, fault.OutcomeUnknown)
 }
 
 // hold keeps the claim on a record until it is released.

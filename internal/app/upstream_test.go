@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -97,14 +98,24 @@ func (x *site) enroll(t *testing.T, path string) (status int, retry, body string
 }
 
 func (x *site) tryEnroll(path string, auth func(*http.Request)) (status int, retry, body string, err error) {
+	der, err := newRequest()
+	if err != nil {
+		return 0, "", "", err
+	}
+	return x.post(path, der, auth)
+}
+
+// newRequest is a PKCS#10 request with a key of its own, in DER.
+func newRequest() ([]byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return 0, "", "", err
+		return nil, err
 	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "SEP001122334455"}}, key)
-	if err != nil {
-		return 0, "", "", err
-	}
+	return x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "SEP001122334455"}}, key)
+}
+
+// post sends a request; auth may be nil.
+func (x *site) post(path string, der []byte, auth func(*http.Request)) (status int, retry, body string, err error) {
 	req, err := http.NewRequest(http.MethodPost, x.est+path, strings.NewReader(base64.StdEncoding.EncodeToString(der)))
 	if err != nil {
 		return 0, "", "", err
@@ -224,6 +235,52 @@ func TestWhatWasSubmittedStays(t *testing.T) {
 	}
 }
 
+// With a store, what was submitted at the first host and whose answer was lost
+// is found again there; what was not submitted there goes to the second. Either
+// way there is one submission for one request.
+func TestFailOverWithStore(t *testing.T) {
+	a, b := testenv.New(t, testenv.Config{}), testenv.New(t, testenv.Config{})
+	s := hostSettings(a, b)
+	dir := t.TempDir()
+	s.Store, s.Requests.Audit = filepath.Join(dir, "requests.db"), filepath.Join(dir, "audit.jsonl")
+	x := startSite(t, s, hostParts(t, a))
+	der, err := newRequest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, _, body := x.enroll(t, "simpleenroll"); status != http.StatusOK { // so that a number is known
+		t.Fatalf("%d %s", status, body)
+	}
+	a.Inject(testenv.AnswerLost, testenv.On(testenv.StepSubmit))
+	until(t, "the lost certificate is found again", func() bool {
+		status, _, _, err := x.post("simpleenroll", der, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return status == http.StatusOK
+	})
+	if a.Submissions() != 2 || b.Begun(testenv.StepSubmit) != 0 {
+		t.Errorf("%d and %d submissions, want 2 and 0", a.Submissions(), b.Begun(testenv.StepSubmit))
+	}
+	if v := value(x.scrape(t), "onlineca_requests", "state=issued"); v != 2 {
+		t.Errorf("%v records are issued, want 2", v)
+	}
+
+	a.Restart(0)
+	a.Inject(testenv.Status503, testenv.On(testenv.StepHandshake), testenv.Times(testenv.Forever))
+	if status, _, body := x.enroll(t, "simpleenroll"); status != http.StatusOK || b.Submissions() != 1 || a.Submissions() != 2 {
+		t.Errorf("%d %s: %d and %d submissions", status, body, a.Submissions(), b.Submissions())
+	}
+	b.Close()
+	// Neither can be asked: the request has not left, so nothing is unknown.
+	if status, _, body := x.enroll(t, "simpleenroll"); status == http.StatusOK {
+		t.Errorf("%d %s", status, body)
+	}
+	if v := value(x.scrape(t), "onlineca_requests", "state=unknown"); v > 0 {
+		t.Errorf("%v requests are in the dark, but none has left", v)
+	}
+}
+
 // A host of another CA gets nothing: its numbers and its chain are others.
 func TestHostOfAnotherCA(t *testing.T) {
 	pki, err := testenv.NewPKI(testenv.PKIConfig{CAName: "ANOTHER-CA"})
@@ -308,8 +365,16 @@ func TestStartWithoutThePreferredHost(t *testing.T) {
 // The server is told to end while the CA is still at it: the client gets its
 // certificate, and until then the admin address says what goes on.
 func TestShutdownFinishesWhatWasSubmitted(t *testing.T) {
+	for _, store := range []string{noStore, filepath.Join(t.TempDir(), "requests.db")} {
+		t.Run("store "+filepath.Base(store), func(t *testing.T) { testShutdown(t, store) })
+	}
+}
+
+func testShutdown(t *testing.T, store string) {
 	m := testenv.New(t, testenv.Config{})
-	x := startSite(t, hostSettings(m), hostParts(t, m))
+	s := hostSettings(m)
+	s.Store, s.Requests.Audit = store, filepath.Join(t.TempDir(), "audit.jsonl")
+	x := startSite(t, s, hostParts(t, m))
 	m.Inject(testenv.Slow.For(time.Second), testenv.On(testenv.StepSubmit))
 	type answer struct {
 		status int

@@ -35,6 +35,9 @@ var alike = map[fault.Code]struct {
 	// with short timeouts shows in IIS hardly slower than a good one.
 	fault.FetchTimeout:  {fault.ESTReadTimeout, false},
 	fault.EnrollTimeout: {fault.ESTReadTimeout, false},
+	// Why a client is told to come back is in no log of the product.
+	fault.InProgress: {fault.Pending, false},
+	fault.Busy:       {fault.Pending, false},
 	// Who denied is on the page, and in no log of the product.
 	fault.DeniedByAdmin: {fault.DeniedByPolicy, false},
 	// What the page says is in no log of the product.

@@ -42,7 +42,7 @@ func (r Readiness) String() string {
 	return b.String()
 }
 
-// Readiness looks at what is known; nobody is asked.
+// Readiness looks at what is known. Nobody is asked but the store.
 func (r *RA) Readiness(now time.Time) Readiness {
 	is := Readiness{Ready: true}
 	need := func(c Check) {
@@ -65,7 +65,22 @@ func (r *RA) Readiness(now time.Time) Readiness {
 	}
 	is.Ready = is.Ready && one
 	need(checkQueue(r.load.Status()))
+	if r.records != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), storePatience)
+		defer cancel()
+		need(checkStore(r.records.store.Ping(ctx)))
+	}
 	return is
+}
+
+// storePatience bounds the question to the store.
+const storePatience = 2 * time.Second
+
+func checkStore(err error) Check {
+	if err != nil {
+		return Check{"store", false, err.Error()}
+	}
+	return Check{"store", true, "it answers"}
 }
 
 func checkChain(chain []*x509.Certificate, err error, now time.Time) Check {

@@ -279,6 +279,11 @@ func TestFailOverWithStore(t *testing.T) {
 	if v := value(x.scrape(t), "onlineca_requests", "state=unknown"); v > 0 {
 		t.Errorf("%v requests are in the dark, but none has left", v)
 	}
+	for _, c := range x.Readiness(time.Now()).Checks {
+		if c.Name == "store" && !c.OK {
+			t.Errorf("%+v", c)
+		}
+	}
 }
 
 // A host of another CA gets nothing: its numbers and its chain are others.

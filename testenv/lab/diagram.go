@@ -61,9 +61,12 @@ func (r *run) diagram() diagram {
 		}
 	}
 	slices.SortStableFunc(d.steps, func(a, b step) int { return a.at.Compare(b.at) })
-	d.steps = limit(d.steps, 60)
+	d.steps = limit(d.steps, mostSteps)
 	return d
 }
+
+// mostSteps is how many a person still reads.
+const mostSteps = 48
 
 // limit leaves out the middle of a sequence that is too long to read.
 func limit(steps []step, n int) []step {

@@ -3,8 +3,10 @@ package chain
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -19,7 +21,7 @@ const fetchTimeout = 10 * time.Second
 func Fetch(ctx context.Context, address string) (*Input, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		host, port = address, "443"
+		host, port = strings.Trim(address, "[]"), "443"
 	}
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
@@ -42,6 +44,9 @@ func Fetch(ctx context.Context, address string) (*Input, error) {
 	}
 	if len(in.Certs) > 0 {
 		return in, nil
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, fmt.Errorf("fetch the chain from %s: no answer in time to the connection or to the TLS handshake; does it speak TLS, and is nothing in between? (%w)", in.Name, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("fetch the chain from %s: %w", in.Name, err)

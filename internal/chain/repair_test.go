@@ -2,6 +2,7 @@ package chain
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -190,6 +192,20 @@ func TestFetchFails(t *testing.T) {
 	l.Close()
 	if _, err := Fetch(t.Context(), l.Addr().String()); err == nil {
 		t.Error("nobody listens")
+	}
+}
+
+// A server that takes the connection and says nothing.
+func TestFetchTimesOut(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := Fetch(ctx, l.Addr().String()); err == nil || !strings.Contains(err.Error(), "no answer in time to the connection or to the TLS handshake") {
+		t.Error(err)
 	}
 }
 

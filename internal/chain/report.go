@@ -199,7 +199,8 @@ func where(c *CertInfo) string {
 	s := fmt.Sprintf("%s, issued by %s, valid %s to %s", c.Subject, c.Issuer, c.NotBefore.Format("2006-01-02"), c.NotAfter.Format("2006-01-02"))
 	switch {
 	case c.Position > 0:
-		s += fmt.Sprintf("; number %d in %s", c.Position, c.Source)
+		// The number is that of the table above, over all files.
+		s += fmt.Sprintf("; number %d, from %s", c.Position, c.Source)
 	case c.Source != "":
 		s += "; from " + c.Source
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -30,8 +31,8 @@ func withTable(cmd *cobra.Command, run func(cmd *cobra.Command, t table, args []
 		if err != nil {
 			return err
 		}
-		defer t.Close()
-		return run(cmd, table{t, s}, args)
+		err = run(cmd, table{t, s}, args)
+		return errors.Join(err, t.Close())
 	}
 	return cmd
 }
@@ -142,7 +143,7 @@ func newDeviceScheduleCmd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := t.DeviceTable.Schedule(cmd.Context(), op, finishBy, args...); err != nil {
+		if err := t.Schedule(cmd.Context(), op, finishBy, args...); err != nil {
 			return err
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "%d scheduled\n", len(args))

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -35,10 +36,7 @@ func withRequests(cmd *cobra.Command, run func(cmd *cobra.Command, s *app.Reques
 			return err
 		}
 		err = run(cmd, s, args)
-		if closeErr := s.Close(); err == nil {
-			err = closeErr
-		}
-		return err
+		return errors.Join(err, s.Close())
 	}
 	return cmd
 }

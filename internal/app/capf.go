@@ -108,7 +108,7 @@ func startCAPF(ctx context.Context, s Settings, p Parts, chain []*x509.Certifica
 	r := new(runningCAPF)
 	defer func() {
 		if err != nil {
-			r.close()
+			err = errors.Join(err, r.close())
 		}
 	}()
 	if r.devices, err = devices.Open(ctx, s.CAPF.Devices); err != nil {
@@ -172,11 +172,13 @@ func (s *Settings) ownEST(p Parts, est net.Addr) (capf.ESTConfig, error) {
 	}, nil
 }
 
-func (r *runningCAPF) close() {
+// close closes what is open. The port may have been closed by who served it.
+func (r *runningCAPF) close() error {
 	if r.listen != nil {
-		r.listen.Close()
+		_ = r.listen.Close()
 	}
-	if r.devices != nil {
-		r.devices.Close()
+	if r.devices == nil {
+		return nil
 	}
+	return r.devices.Close()
 }

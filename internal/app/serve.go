@@ -81,11 +81,11 @@ func Serve(ctx context.Context, o ServeOptions) (err error) {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	if s.CAPF.Listen != "" {
-		phones, err := startCAPF(ctx, s, p, chain, l.Addr())
-		if err != nil {
-			return err
+		phones, startErr := startCAPF(ctx, s, p, chain, l.Addr())
+		if startErr != nil {
+			return startErr
 		}
-		defer phones.close()
+		defer func() { err = errors.Join(err, phones.close()) }()
 		fmt.Fprintf(o.Out, "CAPF      %s, its certificate is in %s\n", phones.listen.Addr(), s.CAPF.Certificate)
 		g.Go(func() error { return phones.server.Serve(ctx, phones.listen) })
 	}
@@ -204,7 +204,7 @@ func Healthcheck(ctx context.Context, s Settings) error {
 	if err != nil {
 		return fmt.Errorf("healthcheck: %w", err)
 	}
-	resp.Body.Close()
+	_ = resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("healthcheck: the EST server answers %s", resp.Status)
 	}

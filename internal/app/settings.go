@@ -315,7 +315,7 @@ func (s *Settings) defaults() {
 	s.CAPF.defaults(s.State)
 	orString(&s.EST.Realm, "estrealm")
 	orString(&s.EST.Certificates, "lsc")
-	s.EST.LabelSettings.defaults(s.Certsrv.Template)
+	s.EST.defaults(s.Certsrv.Template)
 	for _, l := range s.EST.Labels {
 		if l != nil {
 			l.defaults(s.Certsrv.Template)

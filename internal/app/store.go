@@ -13,7 +13,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/onlineca/onlineca/ra"
-	"github.com/onlineca/onlineca/ra/fault"
 	"github.com/onlineca/onlineca/ra/store"
 )
 
@@ -32,6 +31,16 @@ type RequestSettings struct {
 	Keep time.Duration `yaml:"keep,omitempty"`
 	// PendingFor is how long a request may wait for a manager. Default 720h.
 	PendingFor time.Duration `yaml:"pending_for,omitempty"`
+	// Grace is how long after it was sent a request whose answer was lost can
+	// still turn up at the CA; before that it is not submitted anew. Default 2m.
+	Grace time.Duration `yaml:"grace,omitempty"`
+	// Lease is how long a process that died keeps the others from its requests.
+	// Default 30s.
+	Lease time.Duration `yaml:"lease,omitempty"`
+	// PollFirst and PollMax are the first and the longest pause between two
+	// looks at a request that is not settled. Defaults 5s and 10m.
+	PollFirst time.Duration `yaml:"poll_first,omitempty"`
+	PollMax   time.Duration `yaml:"poll_max,omitempty"`
 	// Audit is a file that gets one line for each certificate: who got which
 	// serial number when. Default: audit.jsonl in the state directory.
 	Audit string `yaml:"audit,omitempty"`
@@ -42,6 +51,10 @@ func (r *RequestSettings) defaults(state string) {
 	orDuration(&r.RetryAfter, 10*time.Second)
 	orDuration(&r.Keep, 24*time.Hour)
 	orDuration(&r.PendingFor, 30*24*time.Hour)
+	orDuration(&r.Grace, 2*time.Minute)
+	orDuration(&r.Lease, 30*time.Second)
+	orDuration(&r.PollFirst, 5*time.Second)
+	orDuration(&r.PollMax, 10*time.Minute)
 	orString(&r.Audit, filepath.Join(state, "audit.jsonl"))
 }
 
@@ -52,6 +65,8 @@ func (r *RequestSettings) validate(v *mistakes) {
 	}{
 		{"requests.patience", r.Patience}, {"requests.retry_after", r.RetryAfter},
 		{"requests.keep", r.Keep}, {"requests.pending_for", r.PendingFor},
+		{"requests.grace", r.Grace}, {"requests.lease", r.Lease},
+		{"requests.poll_first", r.PollFirst}, {"requests.poll_max", r.PollMax},
 	} {
 		if d.value < time.Millisecond {
 			v.add(d.key, "%v is too short; write a duration with its unit, for example 10s", d.value)
@@ -91,10 +106,12 @@ func openRecords(ctx context.Context, s Settings, next ra.Enroller, ask *ra.Fail
 	}
 	t := s.Certsrv.Timeouts
 	r.Durable, err = store.NewDurable(store.Config{
-		Store: r.store, Next: next, Fetch: sameCA{ask},
+		Store: r.store, Next: next, Fetch: ask,
 		Authority: authorityName(chain[0]),
 		Patience:  s.Requests.Patience, RetryAfter: s.Requests.RetryAfter,
 		Keep: s.Requests.Keep, PendingFor: s.Requests.PendingFor,
+		Grace: s.Requests.Grace, Lease: s.Requests.Lease,
+		PollFirst: s.Requests.PollFirst, PollMax: s.Requests.PollMax,
 		SubmitTimeout: 2*t.Login + t.Submit + t.Fetch + 5*time.Minute, // the queue among it
 		Audit:         r.audit, Logger: log,
 	})
@@ -134,19 +151,4 @@ func (r *records) close(ctx context.Context) error {
 		errs = append(errs, r.audit.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// sameCA asks the hosts one after the other: they are web servers of one CA, so
-// each can look up every number.
-type sameCA struct{ hosts *ra.Failover }
-
-// Fetch asks the first host that is not in trouble.
-func (s sameCA) Fetch(ctx context.Context, reqID int, csr *x509.CertificateRequest) (res ra.Result, err error) {
-	for _, t := range s.hosts.Targets() {
-		res, err = t.Fetch(ctx, reqID, csr)
-		if err == nil || fault.Of(err).Code.Row().Upstream < fault.Troubled {
-			return res, err
-		}
-	}
-	return res, err
 }

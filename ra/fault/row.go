@@ -50,11 +50,11 @@ type Row struct {
 type Retry uint8
 
 const (
-	// Never: the same request will fail again.
+	// Never says that the same request will fail again.
 	Never Retry = iota
-	// AfterFix: the same request can succeed once somebody has mended the cause.
+	// AfterFix says that the same request can succeed once somebody has mended the cause.
 	AfterFix
-	// Later: the same request can succeed by itself after a while.
+	// Later says that the same request can succeed by itself after a while.
 	Later
 )
 

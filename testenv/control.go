@@ -20,6 +20,7 @@ const maxControlBody = 64 << 10
 // application/json (which keeps web pages from calling it) of at most 64 KiB;
 // an unknown member is an error. Errors are {"error": "…"} with status 4xx.
 //
+//	GET    /control/          this list, as text
 //	POST   /control/approve   {"req_id": 7}                  issue a pending request
 //	POST   /control/deny      {"req_id": 7}                  deny it
 //	POST   /control/revoke    {"req_id": 7}                  revoke an issued certificate
@@ -39,21 +40,41 @@ const maxControlBody = 64 << 10
 // What returns nothing answers 204.
 func (s *Certsrv) ControlHandler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /control/approve", s.onRequest(s.Approve))
-	mux.HandleFunc("POST /control/deny", s.onRequest(s.Deny))
-	mux.HandleFunc("POST /control/revoke", s.onRequest(s.Revoke))
-	mux.HandleFunc("POST /control/faults", s.controlInject)
-	mux.HandleFunc("GET /control/faults", s.controlFaults)
-	mux.HandleFunc("DELETE /control/faults", act(s.ClearFaults))
-	mux.HandleFunc("POST /control/restart", s.controlRestart)
-	mux.HandleFunc("POST /control/renew", s.controlRenew)
-	mux.HandleFunc("POST /control/unlock", s.controlUnlock)
-	mux.HandleFunc("GET /control/requests", s.controlRequests)
-	mux.HandleFunc("DELETE /control/requests", act(s.ResetRequests))
-	mux.HandleFunc("GET /control/issued", s.controlIssued)
-	mux.HandleFunc("GET /control/counts", s.controlCounts)
-	mux.HandleFunc("GET /control/root", s.controlRoot)
+	list := "The control API of the mock. Send bodies as application/json (curl --json).\n\n"
+	for _, c := range s.controls() {
+		mux.HandleFunc(c.method+" /control/"+c.path, c.handler)
+		list += fmt.Sprintf("%-6s /control/%-9s %-26s %s\n", c.method, c.path, c.body, c.effect)
+	}
+	mux.HandleFunc("GET /control/{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, list)
+	})
 	return mux
+}
+
+// aControl is one thing that the control API does.
+type aControl struct {
+	method, path, body, effect string
+	handler                    http.HandlerFunc
+}
+
+func (s *Certsrv) controls() []aControl {
+	return []aControl{
+		{"POST", "approve", `{"req_id": 7}`, "issue a pending request", s.onRequest(s.Approve)},
+		{"POST", "deny", `{"req_id": 7}`, "deny a pending request", s.onRequest(s.Deny)},
+		{"POST", "revoke", `{"req_id": 7}`, "revoke an issued certificate", s.onRequest(s.Revoke)},
+		{"POST", "faults", `{"fault": "hang@submit*2"}`, "inject a fault", s.controlInject},
+		{"GET", "faults", "", "faults that are known, and those that wait", s.controlFaults},
+		{"DELETE", "faults", "", "forget those that wait", act(s.ClearFaults)},
+		{"POST", "restart", `{"down": "500ms"}`, "break all connections", s.controlRestart},
+		{"POST", "renew", "{}", "renew the CA's certificate", s.controlRenew},
+		{"POST", "unlock", "{}", "unlock every account", s.controlUnlock},
+		{"GET", "requests", "", "requests over HTTP", s.controlRequests},
+		{"DELETE", "requests", "", "forget them", act(s.ResetRequests)},
+		{"GET", "issued", "", "certificates issued", s.controlIssued},
+		{"GET", "counts", "", "logins, submissions and connections", s.controlCounts},
+		{"GET", "root", "", "the root's certificate", s.controlRoot},
+	}
 }
 
 // ControlCertificate is an issued certificate as /control/issued lists it.
@@ -177,7 +198,10 @@ func readJSON(w http.ResponseWriter, r *http.Request, into any) bool {
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
-	if err = d.Decode(into); err == nil && d.More() {
+	switch err = d.Decode(into); {
+	case errors.Is(err, io.EOF):
+		err = errors.New("the body is empty; send a JSON object, such as {}")
+	case err == nil && d.More():
 		err = errors.New("more than one JSON value")
 	}
 	if err != nil {

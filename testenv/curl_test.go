@@ -2,6 +2,7 @@ package testenv_test
 
 import (
 	"bytes"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -105,5 +106,26 @@ func TestCurlNegotiates(t *testing.T) {
 	out := curl(t, s, "--negotiate", "-u", ":", s.URL+"/certsrv/")
 	if !strings.Contains(out, "HTTP/1.1 200") || !last(s).MIC {
 		t.Errorf("no login: %+v\n%s", s.Requests(), out)
+	}
+}
+
+// TestCurlOfTheREADME runs the line of the README that drives the control API.
+func TestCurlOfTheREADME(t *testing.T) {
+	interop.Need(t, "curl", "sh")
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const address = "http://127.0.0.1:8444"
+	line := regexp.MustCompile(`(?m)^curl .*` + address + `/control/.*$`).FindString(string(readme))
+	if line == "" {
+		t.Fatal("the README has no such line")
+	}
+	s := testenv.New(t, testenv.Config{})
+	api := httptest.NewServer(s.ControlHandler())
+	defer api.Close()
+	out := run(t, nil, "sh", "-c", strings.ReplaceAll(line, address, api.URL))
+	if n := len(s.Waiting()); n != 1 {
+		t.Errorf("%s: %d faults wait: %s", line, n, out)
 	}
 }

@@ -136,7 +136,7 @@ func (s *Certsrv) Inject(f Fault, opts ...InjectOption) {
 func (s *Certsrv) inject(f Fault, opts ...InjectOption) error {
 	i := slices.IndexFunc(faultKinds, func(k faultKind) bool { return k.name == f.Name })
 	if i < 0 {
-		return fmt.Errorf("testenv: no fault %q; see testenv.Faults", f.Name)
+		return fmt.Errorf("testenv: no fault %q; see testenv/FAULTS.md, or onlineca certsrv --faults", f.Name)
 	}
 	kind := &faultKinds[i]
 	a := &armed{Fault: f, kind: kind, step: kind.steps[0], left: 1}
@@ -183,7 +183,7 @@ func ParseFault(text string) (Fault, []InjectOption, error) {
 	f := Fault{Name: name}
 	i := slices.IndexFunc(faultKinds, func(k faultKind) bool { return k.name == name })
 	if i < 0 {
-		return f, nil, fmt.Errorf("testenv: no fault %q in %q; see testenv.Faults", name, text)
+		return f, nil, fmt.Errorf("testenv: no fault %q in %q; see testenv/FAULTS.md, or onlineca certsrv --faults", name, text)
 	}
 	if has {
 		if err := f.parameter(&faultKinds[i], param); err != nil {

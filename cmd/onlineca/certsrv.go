@@ -58,7 +58,7 @@ Basic (--scheme NTLM --scheme Basic).`,
 	f.BoolVar(&listFaults, "faults", false, "list the faults and end")
 	f.StringVar(&o.Language, "language", "en", "language of the pages: en, de or fr")
 	f.StringVar(&o.EPA, "epa", "off", "Extended Protection: off, accept or require")
-	f.StringArrayVar(&o.Schemes, "scheme", []string{"Negotiate", "NTLM"}, "`scheme` that is offered: Negotiate, NTLM, Kerberos or Basic (may be repeated)")
+	f.StringArrayVar(&o.Schemes, "scheme", []string{"Negotiate", "NTLM"}, "`scheme` that is offered: Negotiate, NTLM, Negotiate:Kerberos (which turns NTLM away) or Basic (may be repeated)")
 	f.IntVar(&o.Renewals, "renewals", 0, "how often the CA's certificate has been renewed, 0 to 3")
 	f.BoolVar(&o.HTTP2, "http2", false, "offer HTTP/2 and reset its streams, as IIS does where Windows authentication is needed")
 	f.StringVar(&o.RootFile, "root-file", "", "`file` to write the root's certificate to")

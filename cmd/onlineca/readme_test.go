@@ -1,0 +1,39 @@
+package main
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/onlineca/onlineca/internal/interop"
+)
+
+// The README's curl lines work as they are printed there. Only the ports are
+// others here, and the password, for which curl asks, is on the line.
+func TestREADMEsCurlLines(t *testing.T) {
+	interop.Need(t, "curl")
+	dir := t.TempDir()
+	lines := server(t, "Ctrl-C", "certsrv", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0",
+		"--root-file", filepath.Join(dir, "root.pem"))
+	here := strings.NewReplacer(
+		"https://localhost:8443", find(t, lines, `certsrv +(https://.*)/certsrv/`),
+		"http://127.0.0.1:8444", find(t, lines, `control +(http://.*)/control/`),
+		`'LAB\ciscora'`, `'LAB\ciscora:`+find(t, lines, `password (.*)$`)+`'`,
+	)
+	found := 0
+	for line := range strings.Lines(read(t, "../../README.md")) {
+		if !strings.HasPrefix(line, "curl ") {
+			continue
+		}
+		found++
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", strings.Replace(here.Replace(line), "curl", "curl --fail --silent --show-error", 1))
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s%v\n%s", line, err, out)
+		}
+	}
+	if found < 2 {
+		t.Errorf("%d lines of curl in the README", found)
+	}
+}

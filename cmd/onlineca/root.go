@@ -30,6 +30,7 @@ func newRootCmd() *cobra.Command {
 		newConfigCmd(),
 		newLabCmd(),
 		newReproduceCmd(),
+		newCrashCmd(),
 		newServeCmd(),
 		newEnrollCmd(),
 		newCertsrvCmd(),

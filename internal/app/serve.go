@@ -70,8 +70,8 @@ func Serve(ctx context.Context, o ServeOptions) (err error) {
 		return err
 	}
 	fmt.Fprintf(o.Out, "certsrv   %s as %s, template %s\n", strings.Join(s.Certsrv.targets(), ", "), s.Certsrv.Username, s.Certsrv.Template)
-	fmt.Fprintf(o.Out, "CA        %s\n", chain[0].Subject)
-	fmt.Fprintf(o.Out, "EST       https://%s/.well-known/est/\n", l.Addr())
+	fmt.Fprintf(o.Out, "CA        %s\n", distinguished(chain[0].RawSubject))
+	fmt.Fprintf(o.Out, "EST       %s://%s/.well-known/est/\n", s.EST.scheme(), l.Addr())
 	if own != "" {
 		fmt.Fprintf(o.Out, "          clients trust it by %s\n", own)
 	}
@@ -93,6 +93,14 @@ func Serve(ctx context.Context, o ServeOptions) (err error) {
 	go o.reload(ctx, r, p.Log)
 	g.Go(func() error { return r.Serve(ctx, l) })
 	return g.Wait()
+}
+
+// scheme is what an address of the EST server begins with.
+func (e *ESTSettings) scheme() string {
+	if e.Plain {
+		return "http"
+	}
+	return "https"
 }
 
 // chainPath is where a start leaves the CA's chain, for clients and for the
@@ -180,10 +188,6 @@ func Healthcheck(ctx context.Context, s Settings) error {
 		return fmt.Errorf("listen: %w", err)
 	}
 	host = reachable(host)
-	scheme := "https"
-	if s.EST.Plain {
-		scheme = "http"
-	}
 	// The certificate that the server must present is known to the letter, so
 	// it is compared instead of verified: its names are for clients elsewhere.
 	client := &http.Client{Timeout: 4 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{
@@ -196,7 +200,7 @@ func Healthcheck(ctx context.Context, s Settings) error {
 		},
 	}}}
 	defer client.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, scheme+"://"+net.JoinHostPort(host, port)+"/.well-known/est/cacerts", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, s.EST.scheme()+"://"+net.JoinHostPort(host, port)+"/.well-known/est/cacerts", nil)
 	if err != nil {
 		return err
 	}

@@ -37,3 +37,36 @@ func TestREADMEsCurlLines(t *testing.T) {
 		t.Errorf("%d lines of curl in the README", found)
 	}
 }
+
+// So do the lines that have a phone enrol, here with the files of the test.
+func TestREADMEsPhone(t *testing.T) {
+	c := startRoad(t, "")
+	config := filepath.Join(c.dir, "onlineca.yaml")
+	write(t, config, settings(c.certsrv)+"capf: {listen: 127.0.0.1:0}\n")
+	write(t, filepath.Join(c.dir, "pin"), "123456\n")
+	lines := server(t, "Ctrl-C", "serve", "--config", config)
+	here := map[string]string{
+		"onlineca.yaml":           config,
+		"pin":                     filepath.Join(c.dir, "pin"),
+		"onlineca-state/capf.pem": filepath.Join(c.dir, "state", "capf.pem"),
+		"localhost:3804":          find(t, lines, `CAPF +(\S+),`),
+	}
+	found := 0
+	for line := range strings.Lines(read(t, "../../README.md")) {
+		if !strings.HasPrefix(line, "onlineca device add ") && !strings.HasPrefix(line, "onlineca phone ") {
+			continue
+		}
+		found++
+		args := strings.Fields(line)[1:]
+		for i, a := range args {
+			if file, ok := here[a]; ok {
+				args[i] = file
+			}
+		}
+		onlineca(t, args...).want(t, 0)
+	}
+	if found != 2 {
+		t.Errorf("%d lines of phones in the README, not 2", found)
+	}
+	onlineca(t, "device", "list", "--config", config).want(t, 0, "Upgrade Success")
+}

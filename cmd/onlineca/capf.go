@@ -30,7 +30,7 @@ func newCAPFCmd() *cobra.Command {
 
 func newCSRListCmd() *cobra.Command {
 	return withTable(&cobra.Command{
-		Use:   "list --config FILE",
+		Use:   "list [--config FILE]",
 		Short: "List the devices whose request waits for a certificate",
 		Args:  cobra.NoArgs,
 	}, func(cmd *cobra.Command, t table, _ []string) error {
@@ -50,7 +50,7 @@ func newCSRListCmd() *cobra.Command {
 func newCSRDumpCmd() *cobra.Command {
 	var out string
 	cmd := withTable(&cobra.Command{
-		Use:   "dump --config FILE --out DIR",
+		Use:   "dump [--config FILE] --out DIR",
 		Short: "Write the waiting requests to files, DEVICE.csr",
 		Args:  cobra.NoArgs,
 	}, func(cmd *cobra.Command, t table, _ []string) error {
@@ -76,7 +76,7 @@ func newCSRDumpCmd() *cobra.Command {
 func newCertImportCmd() *cobra.Command {
 	var issuer string
 	cmd := withTable(&cobra.Command{
-		Use:   "import --config FILE CERTIFICATE...",
+		Use:   "import [--config FILE] CERTIFICATE...",
 		Short: "Hand over an offline CA's certificates, PEM or DER",
 		Long: `Hand over an offline CA's certificates, PEM or DER. Each goes to the device
 whose request it answers, found by its key, and is delivered at the device's
@@ -108,7 +108,7 @@ func newStaleLSCCmd() *cobra.Command {
 	}
 	var issuers []string
 	list := withTable(&cobra.Command{
-		Use:   "list --config FILE",
+		Use:   "list [--config FILE]",
 		Short: "List the devices whose LSC comes from none of the present issuers",
 		Args:  cobra.NoArgs,
 	}, func(cmd *cobra.Command, t table, _ []string) error {

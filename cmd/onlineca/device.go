@@ -81,7 +81,7 @@ func newDeviceAddCmd() *cobra.Command {
 		words    = map[string]*string{}
 	)
 	cmd := withTable(&cobra.Command{
-		Use:   "add --config FILE NAME...",
+		Use:   "add [--config FILE] NAME...",
 		Short: "Add devices, and schedule what they are to do",
 		Long: `Add devices, all of them or, if one is wrong, none.
 
@@ -135,7 +135,7 @@ the request, by an exchange that is unverified against hardware: say so with
 func newDeviceScheduleCmd() *cobra.Command {
 	var plan schedule
 	cmd := withTable(&cobra.Command{
-		Use:   "schedule --config FILE NAME...",
+		Use:   "schedule [--config FILE] NAME...",
 		Short: "Say what devices are to do at their next contact",
 		Args:  cobra.MinimumNArgs(1),
 	}, func(cmd *cobra.Command, t table, args []string) error {
@@ -160,7 +160,7 @@ func newDeviceListCmd() *cobra.Command {
 		expires time.Duration
 	)
 	cmd := withTable(&cobra.Command{
-		Use:   "list --config FILE",
+		Use:   "list [--config FILE]",
 		Short: "List devices",
 		Args:  cobra.NoArgs,
 	}, func(cmd *cobra.Command, t table, _ []string) error {
@@ -207,7 +207,7 @@ func day(t time.Time) string {
 
 func newDeviceShowCmd() *cobra.Command {
 	return withTable(&cobra.Command{
-		Use:   "show --config FILE NAME",
+		Use:   "show [--config FILE] NAME",
 		Short: "Show all that is known of a device",
 		Args:  cobra.ExactArgs(1),
 	}, func(cmd *cobra.Command, t table, args []string) error {
@@ -243,7 +243,7 @@ func moment(t time.Time) string {
 
 func newDeviceRemoveCmd() *cobra.Command {
 	return withTable(&cobra.Command{
-		Use:   "remove --config FILE NAME...",
+		Use:   "remove [--config FILE] NAME...",
 		Short: "Remove devices: all of them or, if one is not there, none",
 		Args:  cobra.MinimumNArgs(1),
 	}, func(cmd *cobra.Command, t table, args []string) error {
@@ -257,7 +257,7 @@ func newDeviceRemoveCmd() *cobra.Command {
 
 func newDeviceImportCmd() *cobra.Command {
 	return withTable(&cobra.Command{
-		Use:   "import --config FILE DEVICES.csv",
+		Use:   "import [--config FILE] DEVICES.csv",
 		Short: "Add and change devices by a CSV file with a header",
 		Long: `Add and change devices by a CSV file with a header: all lines or, if one is
 wrong, none. Only the column "name" must be there; an empty value leaves a device
@@ -285,7 +285,7 @@ as it is. "onlineca device export" shows the columns. "-" is standard input.`,
 func newDeviceExportCmd() *cobra.Command {
 	var out string
 	cmd := withTable(&cobra.Command{
-		Use:   "export --config FILE [--out DEVICES.csv]",
+		Use:   "export [--config FILE] [--out DEVICES.csv]",
 		Short: "Write the devices as CSV; it holds their authentication strings",
 		Args:  cobra.NoArgs,
 	}, func(cmd *cobra.Command, t table, _ []string) error {

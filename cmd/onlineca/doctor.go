@@ -15,7 +15,7 @@ func newDoctorCmd() *cobra.Command {
 	var o app.DoctorOptions
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "doctor --config FILE",
+		Use:   "doctor [--config FILE]",
 		Short: "Would a phone get a certificate? Test the way to AD CS step by step",
 		Long: `Walk the way from the settings to a certificate, as "onlineca serve" does, and
 say of each step what it found, how long it took and, if it failed, why and what

@@ -49,7 +49,7 @@ func newRequestsListCmd() *cobra.Command {
 		asJSON       bool
 	)
 	cmd := withRequests(&cobra.Command{
-		Use:   "list --config FILE",
+		Use:   "list [--config FILE]",
 		Short: "List requests, the newest last",
 		Args:  cobra.NoArgs,
 	}, func(cmd *cobra.Command, s *app.RequestStore, _ []string) (err error) {
@@ -110,7 +110,7 @@ func writeJSON(w io.Writer, v any) error {
 func newRequestsShowCmd() *cobra.Command {
 	var asJSON bool
 	cmd := withRequests(&cobra.Command{
-		Use:   "show --config FILE ID",
+		Use:   "show [--config FILE] ID",
 		Short: "Show all that is known of a request; the beginning of its ID is enough",
 		Args:  cobra.ExactArgs(1),
 	}, func(cmd *cobra.Command, s *app.RequestStore, args []string) error {
@@ -153,7 +153,7 @@ func printRequest(out io.Writer, r app.RequestRecord) error {
 
 func newRequestsRetryCmd() *cobra.Command {
 	return withRequests(&cobra.Command{
-		Use:   "retry --config FILE ID",
+		Use:   "retry [--config FILE] ID",
 		Short: "Ask after a pending request now, or let a settled one be submitted again",
 		Long: `Ask after a pending request at the next opportunity.
 
@@ -175,7 +175,7 @@ certificate for it.`,
 func newRequestsAssignCmd() *cobra.Command {
 	var reqID int
 	cmd := withRequests(&cobra.Command{
-		Use:   "assign --config FILE ID --req-id N",
+		Use:   "assign [--config FILE] ID --req-id N",
 		Short: "Say which number a request whose answer was lost has at the CA",
 		Args:  cobra.ExactArgs(1),
 	}, func(cmd *cobra.Command, s *app.RequestStore, args []string) error {
@@ -196,7 +196,7 @@ func newRequestsAssignCmd() *cobra.Command {
 
 func newRequestsForgetCmd() *cobra.Command {
 	return withRequests(&cobra.Command{
-		Use:   "forget --config FILE ID",
+		Use:   "forget [--config FILE] ID",
 		Short: "Remove the record of a request; what the CA has of it stays there",
 		Args:  cobra.ExactArgs(1),
 	}, func(cmd *cobra.Command, s *app.RequestStore, args []string) error {

@@ -14,7 +14,7 @@ import (
 func newServeCmd() *cobra.Command {
 	var config string
 	cmd := &cobra.Command{
-		Use:   "serve --config FILE",
+		Use:   "serve [--config FILE]",
 		Short: "Run the registration authority in front of AD CS",
 		Long: `Run the registration authority: an EST server (RFC 7030) for phones, CAPF and
 any other EST client, in front of AD CS Web Enrollment (/certsrv).
@@ -39,7 +39,7 @@ SIGHUP reads the settings, certificates and user lists again.`,
 func newHealthcheckCmd() *cobra.Command {
 	var config string
 	cmd := &cobra.Command{
-		Use:   "healthcheck --config FILE",
+		Use:   "healthcheck [--config FILE]",
 		Short: "Ask the running registration authority whether it answers",
 		Long: `Ask the registration authority that runs on this machine with these settings
 whether it is ready, at admin.listen; or, if the settings have no such address,
@@ -63,7 +63,7 @@ Exit status: 0 it answers, 1 it does not.`,
 	return cmd
 }
 
+// configFlag adds the flag that names the settings file.
 func configFlag(cmd *cobra.Command, config *string) {
-	cmd.Flags().StringVar(config, "config", "", "settings `file`, YAML")
-	_ = cmd.MarkFlagRequired("config")
+	cmd.Flags().StringVar(config, "config", "onlineca.yaml", "settings `file`, YAML")
 }

@@ -37,7 +37,7 @@ func newTokenCreateCmd(config, label *string) *cobra.Command {
 		ttl    time.Duration
 	)
 	cmd := &cobra.Command{
-		Use:   "create --config FILE --device NAME [--ttl 24h]",
+		Use:   "create [--config FILE] --device NAME [--ttl 24h]",
 		Short: "Make a one-time password for a device, and show it this once",
 		Long: `Make a one-time password for a device. The device gives it by HTTP Basic, with
 its own name as the user name. It is good until it expires, and for the key that
@@ -67,7 +67,7 @@ it was first used with.`,
 
 func newTokenListCmd(config, label *string) *cobra.Command {
 	return &cobra.Command{
-		Use:   "list --config FILE",
+		Use:   "list [--config FILE]",
 		Short: "List the one-time passwords by device; not the passwords themselves",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -96,7 +96,7 @@ func newTokenListCmd(config, label *string) *cobra.Command {
 func newTokenRevokeCmd(config, label *string) *cobra.Command {
 	var device string
 	cmd := &cobra.Command{
-		Use:   "revoke --config FILE --device NAME",
+		Use:   "revoke [--config FILE] --device NAME",
 		Short: "Take back every one-time password of a device",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -34,6 +34,9 @@ func (s *Settings) Validate() error {
 	s.EST.validate(v)
 	s.Requests.validate(v)
 	s.CAPF.validate(v)
+	if s.CAPF.Listen != "" && s.EST.Plain {
+		v.add("capf.listen", "CAPF asks the EST server over TLS, which est.plain switches off: run CAPF in a process of its own")
+	}
 	if _, err := zapcore.ParseLevel(s.Logs.Level); err != nil {
 		v.add("logs.level", "%q is none of debug, info, warn, error", s.Logs.Level)
 	}

@@ -27,6 +27,7 @@ func (c *checkup) checkLogin(ctx context.Context, st *DoctorStep) {
 		return
 	}
 	cfg := c.settings.certsrvConfig(c.settings.Certsrv.URL, Parts{Password: c.files.password, Roots: c.files.roots, EPA: c.files.epa, Dial: c.o.Dial})
+	cfg.EPA.Probe = false // a step of its own tries the other setting
 	cfg.Sessions = 1
 	// One refusal is the last: a pause that outlasts this run.
 	cfg.LoginPause = 24 * time.Hour

@@ -228,7 +228,7 @@ func (s *Settings) certsrvConfig(address string, p Parts) certsrv.Config {
 		cfg.Roots = pool(p.Roots)
 	}
 	e := &c.ExtendedProtection
-	cfg.EPA = winauth.EPA{Binding: bindings[e.ChannelBinding], Certificate: p.EPA, NoMIC: e.MIC == "off"}
+	cfg.EPA = winauth.EPA{Binding: bindings[e.ChannelBinding], Certificate: p.EPA, NoMIC: e.MIC == "off", Probe: e.Probe}
 	return cfg
 }
 

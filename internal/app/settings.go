@@ -121,6 +121,11 @@ type EPASettings struct {
 	Certificate string `yaml:"certificate,omitempty"`
 	// MIC is "auto" (default: sent when the server sends its time) or "off".
 	MIC string `yaml:"mic,omitempty"`
+	// Probe has a refused login tried once more with the other setting of the
+	// binding, so that a refused binding is told from a refused password. Off
+	// by default: where it is the password, the second attempt counts towards
+	// the account's lockout, too.
+	Probe bool `yaml:"probe,omitempty"`
 }
 
 // TimeoutSettings bounds each exchange with certsrv. Default 10s each, as in
@@ -252,7 +257,7 @@ const maxSettingsFile = 1 << 20
 func ReadSettings(path string) (Settings, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return Settings{}, fmt.Errorf("read settings: %w", err)
+		return Settings{}, fmt.Errorf("read settings: %w (--config names the file)", err)
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxSettingsFile+1))

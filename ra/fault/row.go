@@ -112,6 +112,9 @@ const (
 	LogError  Log = "error.log" // nginx error.log with libEST lines
 	LogIIS    Log = "iis"       // IIS W3C
 	LogOwn    Log = "onlineca"  // onlineca.jsonl
+	// DeviceTable is no log: CUCM's table of devices. What is a state and no
+	// event is to be seen there alone.
+	DeviceTable Log = "device-table"
 )
 
 // Sighting is a line, or a tell-tale absence of one, in a log.

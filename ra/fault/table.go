@@ -260,7 +260,7 @@ var table = [...]Row{
 	EPARequired: {
 		Name: "epa-required", Symptom: "certsrv requires Extended Protection and refused the login",
 		Cause: "Extended Protection is Required on certsrv, and the login carried no channel binding, or one for another certificate: TLS ends at something in between.",
-		Fix:   "Switch channel binding on (certsrv.extended_protection.channel_binding: auto); behind a TLS-terminating device, bind to the certificate that IIS itself presents.",
+		Fix:   "Switch channel binding on (certsrv.extended_protection.channel_binding: auto); behind a TLS-terminating device, bind to the certificate that IIS itself presents. It is told from a wrong password by the log of IIS, onlineca doctor, or certsrv.extended_protection.probe.",
 		EST:   ESTSSLRead, HTTP: 502, Retry: AfterFix, DeviceStatus: 15, Operation: 9,
 		Shows: []Sighting{
 			{LogCAPF, genericCAPF},
@@ -702,7 +702,7 @@ var table = [...]Row{
 		Cause: "The issuer of LSCs was changed or renewed, and the device has not been given a new LSC since.",
 		Fix:   "List such devices (utils capf stale-lsc list; onlineca stale-lsc list) and schedule an upgrade for them.",
 		EST:   ESTNone, Retry: AfterFix,
-		Shows: []Sighting{{LogCAPF, "lscissuername is not that of the current issuer"}},
+		Shows: []Sighting{{DeviceTable, "lscissuername is another than the issuer of today's LSCs"}},
 	},
 	CAPFTrustMissing: {
 		Name: "capf-trust-missing", Symptom: "the CA's chain is missing from a trust store",

@@ -108,7 +108,7 @@ func writeFailure(b *strings.Builder, d ScenarioDoc) {
 		item("Vendor's bug number", "%s", row.Bug)
 	}
 	for _, s := range row.Shows {
-		item("In the log", "%s: `%s`", logNames[s.Log], s.Line)
+		item("Seen in", "%s: `%s`", logNames[s.Log], s.Line)
 	}
 	item("Trying again", "%s", again(row))
 	if d.Reason != "" {
@@ -125,6 +125,7 @@ func writeFailure(b *strings.Builder, d ScenarioDoc) {
 var logNames = map[fault.Log]string{
 	fault.LogCAPF: "CAPF trace", fault.LogStdout: "CiscoRA's printout", fault.LogError: "error.log",
 	fault.LogIIS: "IIS", fault.LogOwn: "onlineca.jsonl",
+	fault.DeviceTable: "device table, no log",
 }
 
 func hresults(all []uint32) string {

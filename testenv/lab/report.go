@@ -162,7 +162,7 @@ func (r *run) alsoMarked(log fault.Log) map[int]bool {
 	marked := map[int]bool{}
 	switch log {
 	case fault.LogOwn:
-		for _, i := range r.lookAtOwn(r.named().String()) {
+		for _, i := range r.lookAtOwn(r.code.String()) {
 			marked[i] = true
 		}
 	case fault.LogError:

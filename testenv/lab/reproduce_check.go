@@ -190,7 +190,7 @@ func (r *run) differences(marks []sighting) []string {
 	if got, ok := r.ownCode(); !ok {
 		differ("our own log names %s", got)
 	}
-	if r.failed != nil && fault.Of(r.failed).Code != r.named() {
+	if r.failed != nil && fault.Of(r.failed).Code != r.code {
 		differ("the registration authority did not start because of %s", fault.Of(r.failed).Code.String())
 	}
 	if got, ok := r.deviceStatus(); !ok {
@@ -243,18 +243,10 @@ func (r *run) ownCode() (string, bool) {
 			}
 		}
 		if first != "" {
-			return first, first == r.named().String()
+			return first, first == r.code.String()
 		}
 	}
 	return "no failure", false
-}
-
-// named is what our own log is to name.
-func (r *run) named() fault.Code {
-	if r.scenario.names != fault.Unknown {
-		return r.scenario.names
-	}
-	return r.code
 }
 
 // comesBefore says whether a code is one that the scenario produces on its way.

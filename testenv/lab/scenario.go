@@ -38,9 +38,6 @@ type scenario struct {
 	before []fault.Code
 	// phones is how many phones it takes, if it takes more than one.
 	phones int
-	// names is what our own log names instead of the row's code, where it
-	// cannot know better; the note says why.
-	names fault.Code
 	// good says that the phones get their certificates all the same.
 	good bool
 }

@@ -59,12 +59,14 @@ var loginScenarios = map[fault.Code]scenario{
 	},
 	fault.EPARequired: {
 		done:  "Extended Protection is Required on certsrv, and the registration authority logs in without a channel binding, as the product does.",
-		note:  noRA + " IIS tells the two apart (2148074310, SEC_E_BAD_BINDINGS); the client sees the same 401 as for a wrong password, so our own log names bad-credentials.",
-		names: fault.BadCredentials, waits: 1,
+		note:  noRA + " The client sees the same 401 as for a wrong password. IIS tells the two apart (2148074310, SEC_E_BAD_BINDINGS), and so does a second login with a channel binding, which this program tries if certsrv.extended_protection.probe is set, as it is here: the second pair of lines in the log of IIS is its own, and not the product's; without it, it names bad-credentials.",
+		waits: 1,
 		set: func(s *stage) {
 			s.startFails()
 			s.onCertsrv(func(c *testenv.Config) { c.EPA = testenv.EPARequire })
-			s.onSettings(func(c *app.Settings) { c.Certsrv.ExtendedProtection.ChannelBinding = "off" })
+			s.onSettings(func(c *app.Settings) {
+				c.Certsrv.ExtendedProtection = app.EPASettings{ChannelBinding: "off", Probe: true}
+			})
 		},
 	},
 	fault.WrongHost: {

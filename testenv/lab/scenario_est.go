@@ -246,7 +246,7 @@ var noScenario = map[fault.Code]string{
 	fault.Canceled:      "it is what an interrupted run notes: press Ctrl-C during any reproduction",
 	fault.Internal:      "it is a mistake of this program; none is known",
 	fault.DiskFull:      "it would take a full disk, and a reproduction writes its logs to the same one",
-	fault.StaleLSC:      "it is a state of the device table and no event: no log has a line of it; onlineca stale-lsc list shows it",
+	fault.StaleLSC:      "it is a state of the device table and no event: no log of the chain has a line of it; onlineca stale-lsc list shows it, as utils capf stale-lsc list does",
 }
 
 // neverDone is a phone that is asked for a key, and is still at it when CAPF

@@ -29,8 +29,9 @@ import (
 // CAPF writes a CAPF trace to w, in the time zone loc (nil: the machine's).
 func CAPF(w zapcore.WriteSyncer, loc *time.Location) zapcore.Core {
 	loc = zone(loc)
+	var clock onward
 	return newCore(w, func(dst []byte, t time.Time, e event.Event, _ event.Conn) []byte {
-		dst, _ = cucm.Encode(dst, t.In(loc), e)
+		dst, _ = cucm.Encode(dst, clock.next(t).In(loc), e)
 		return dst
 	})
 }
@@ -54,8 +55,9 @@ func CESStdout(w zapcore.WriteSyncer) zapcore.Core {
 // pid in the time zone loc (nil: the machine's).
 func ErrorLog(w zapcore.WriteSyncer, pid int, loc *time.Location) zapcore.Core {
 	loc = zone(loc)
+	var clock onward
 	return newCore(w, func(dst []byte, t time.Time, e event.Event, c event.Conn) []byte {
-		t = t.In(loc)
+		t = clock.next(t).In(loc)
 		dst, ok := nginx.Encode(dst, t, e, c, pid)
 		if !ok && !libest.IsStart(e) {
 			dst, _ = libest.Encode(dst, t, e)
@@ -106,6 +108,20 @@ func JSON(w zapcore.WriteSyncer) zapcore.Core {
 		EncodeLevel:    zapcore.LowercaseLevelEncoder,
 		EncodeDuration: zapcore.NanosDurationEncoder,
 	}), &output{w: w}, zapcore.DebugLevel)
+}
+
+// onward is the clock of a log that one loop writes, as CAPF and nginx do: it
+// does not step back. Entries of sessions that run side by side do, by the time
+// between the making of an entry and its turn to be written. A clock that has
+// been set back, by a second or more, is followed.
+type onward struct{ last time.Time }
+
+func (o *onward) next(t time.Time) time.Time {
+	if back := o.last.Sub(t); back > 0 && back < time.Second {
+		return o.last
+	}
+	o.last = t
+	return t
 }
 
 func zone(loc *time.Location) *time.Location {

@@ -45,6 +45,41 @@ func (s *sink) Sync() error { return nil }
 
 func (s *sink) String() string { return string(bytes.Join(s.writes, nil)) }
 
+// Entries reach a log a little out of turn. A trace whose time steps back is
+// none that CAPF has written; a clock that was set back shows, though.
+func TestTimeDoesNotStepBack(t *testing.T) {
+	var trace, errorLog sink
+	capf, nginx := zaplog.CAPF(&trace, time.UTC), zaplog.ErrorLog(&errorLog, 7, time.UTC)
+	at := time.Date(2026, 3, 5, 12, 0, 1, 0, time.UTC)
+	for _, late := range []time.Duration{0, time.Millisecond, -time.Millisecond, time.Hour} {
+		entry := zapcore.Entry{Time: at.Add(-late)}
+		if err := errors.Join(
+			capf.Write(entry, []zapcore.Field{zap.Reflect(event.Field, event.CAPFPublicKeyLength{Length: 270})}),
+			nginx.Write(entry, []zapcore.Field{zap.Reflect(event.Field, event.ChainRetrieved{})}),
+		); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := clocks(trace.String(), "|   "), "12:00:01.000 12:00:01.000 12:00:01.001 11:00:01.000"; got != want {
+		t.Errorf("the trace has %s, want %s", got, want)
+	}
+	if got, want := clocks(errorLog.String(), "[info]"), "12:00:01 12:00:01 12:00:01 11:00:01"; got != want {
+		t.Errorf("error.log has %s, want %s", got, want)
+	}
+}
+
+// clocks are the words in front of mark, one for each line that has it.
+func clocks(log, mark string) string {
+	var all []string
+	for line := range strings.Lines(log) {
+		if before, _, ok := strings.Cut(line, mark); ok {
+			words := strings.Fields(before)
+			all = append(all, words[len(words)-1])
+		}
+	}
+	return strings.Join(all, " ")
+}
+
 func TestSessionsDoNotTearEachOther(t *testing.T) {
 	var s sink
 	log := zap.New(zaplog.CAPF(&s, time.UTC))

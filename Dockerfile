@@ -1,3 +1,8 @@
+# The registration authority, the settings being mounted at /etc/onlineca:
+#   docker build -t onlineca .
+#   docker run -p 8084:8084 -v "$PWD/settings:/etc/onlineca:ro" -v onlineca:/var/lib/onlineca onlineca
+# They need "listen: 0.0.0.0:8084" and "state: /var/lib/onlineca", and the user
+# 65532 must be able to read the password file.
 FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./

@@ -54,7 +54,7 @@ func TestDoctorFails(t *testing.T) {
 		t.Error("the password is shown")
 	}
 	onlineca(t, "doctor", "--config", filepath.Join(filepath.Dir(config), "gone.yaml")).want(t, 1, "FAIL  settings", "gone.yaml")
-	onlineca(t, "doctor").want(t, 2, "config")
+	onlineca(t, "doctor").want(t, 1, "FAIL  settings", "onlineca.yaml")
 	onlineca(t, "doctor", "--config", config, "more").want(t, 2, "hint: see onlineca doctor --help")
 }
 

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -148,7 +149,11 @@ func (p *session) sentName(m *wire.Message) string {
 // trusted tells an LSC from a MIC by who issued it.
 func (p *session) trusted(cert *x509.Certificate) (string, error) {
 	now := p.srv.cfg.Now()
-	lscErr := checkIssued(cert, p.srv.lscTrust, now)
+	issuers := p.srv.lscTrust
+	if more := p.srv.cfg.LSCIssuers; more != nil {
+		issuers = slices.Concat(issuers, more())
+	}
+	lscErr := checkIssued(cert, issuers, now)
 	if lscErr == nil {
 		return "LSC", nil
 	}

@@ -25,7 +25,8 @@ type EnrollerConfig struct {
 	Client ESTEnroller
 	// Anchors verify what comes back. Without roots, the certificates that the
 	// EST server itself gives for its CA are trusted (RFC 7030 section 4.1),
-	// asked for when they are first needed.
+	// asked for when they are first needed, and again when they do not verify a
+	// certificate: the CA may have been renewed.
 	Anchors Anchors
 	// Dir is the directory that the trace shows for requests and certificates,
 	// as the product's own: "/tmp/capf" if empty. Nothing is written there.
@@ -145,11 +146,7 @@ func (e *Enroller) convert(ctx context.Context, csr *x509.CertificateRequest, an
 	if err != nil {
 		return nil, err
 	}
-	anchors, err := e.trust(ctx)
-	if err != nil {
-		return nil, err
-	}
-	chain, err := verifyLSC(leaf, certs, anchors, e.cfg.Now())
+	chain, err := e.verify(ctx, leaf, certs)
 	if err != nil {
 		return nil, err
 	}
@@ -159,9 +156,26 @@ func (e *Enroller) convert(ctx context.Context, csr *x509.CertificateRequest, an
 	}, nil
 }
 
-// trust returns the anchors, asking the EST server once if none are
-// configured. A failure is not remembered.
-func (e *Enroller) trust(ctx context.Context) (Anchors, error) {
+// verify builds the chain of leaf. certs is what came with it.
+func (e *Enroller) verify(ctx context.Context, leaf *x509.Certificate, certs []*x509.Certificate) ([]*x509.Certificate, error) {
+	anchors, err := e.trust(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := verifyLSC(leaf, certs, anchors, e.cfg.Now())
+	if !errors.Is(err, fault.CAPFTrustMissing) || e.cfg.Anchors.Roots != nil {
+		return chain, err
+	}
+	newer, trustErr := e.trust(ctx, anchors.Roots)
+	if trustErr != nil {
+		return nil, err
+	}
+	return verifyLSC(leaf, certs, newer, e.cfg.Now())
+}
+
+// trust returns the anchors, asking the EST server if none are configured and
+// it has not been asked, or has given those of old. A failure is not remembered.
+func (e *Enroller) trust(ctx context.Context, old *x509.CertPool) (Anchors, error) {
 	const op = "capf: verify the certificate"
 	select {
 	case e.turn <- struct{}{}:
@@ -169,7 +183,7 @@ func (e *Enroller) trust(ctx context.Context) (Anchors, error) {
 	case <-ctx.Done():
 		return Anchors{}, fault.New(fault.Canceled, op, context.Cause(ctx))
 	}
-	if e.anchors.Roots != nil {
+	if e.anchors.Roots != nil && e.anchors.Roots != old {
 		return e.anchors, nil
 	}
 	source, ok := e.cfg.Client.(caCerts)
@@ -188,7 +202,7 @@ func (e *Enroller) trust(ctx context.Context) (Anchors, error) {
 // configured: before a batch, so that a server that cannot be reached is
 // noticed once and early. The error wraps a *fault.Fault.
 func (e *Enroller) Trust(ctx context.Context) error {
-	_, err := e.trust(ctx)
+	_, err := e.trust(ctx, nil)
 	return err
 }
 

@@ -249,6 +249,26 @@ func TestAnchorsAreAskedForOnceAndAgainAfterAFailure(t *testing.T) {
 	}
 }
 
+// The CA is renewed between two enrolments: the server is asked what it is now.
+func TestAnchorsFollowARenewal(t *testing.T) {
+	before, after := newESTCA(t), newESTCA(t)
+	stub := estStubFor(t, before)
+	e, _ := estEnroller(t, stub, nil)
+	for _, ca := range []*estCA{before, after} {
+		renewed := estStubFor(t, ca)
+		stub.chain, stub.answer = renewed.chain, renewed.answer
+		lsc, err := e.EnrollCSR(t.Context(), "SEP001122334455", 1, estCSR(t, "SEP001122334455"))
+		if err != nil || !lsc.Chain[0].Equal(ca.issuing) {
+			t.Fatalf("%+v, %v", lsc, err)
+		}
+	}
+	// A server that does not know its own CA has no say in it.
+	stub.answer = estStubFor(t, before).answer
+	if _, err := e.EnrollCSR(t.Context(), "SEP001122334455", 1, estCSR(t, "SEP001122334455")); !errors.Is(err, fault.CAPFTrustMissing) {
+		t.Error(err)
+	}
+}
+
 func TestConfiguredRootsDecide(t *testing.T) {
 	ca, other := newESTCA(t), newESTCA(t)
 	stub := estStubFor(t, ca)

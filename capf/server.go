@@ -58,6 +58,9 @@ type ServerConfig struct {
 	// authenticate with: issuers of LSCs (CAPF's own certificate is always one)
 	// and the manufacturer's. Each is trusted by itself.
 	LSCTrust, MICTrust []*x509.Certificate
+	// LSCIssuers, if set, tells further issuers of LSCs, as of now: the Online
+	// CA may be renewed while the server runs.
+	LSCIssuers func() []*x509.Certificate
 
 	// AnnounceAuthType adds AUTH_TYPE 0 to the first message, as an independent
 	// server does; the product sends VERSION alone.

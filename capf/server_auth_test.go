@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -115,6 +116,26 @@ func TestAuthCertificate(t *testing.T) {
 			b.wantRow(testDevice, OperationUpgrade, tt.status, tt.reason)
 		})
 	}
+}
+
+// The Online CA is renewed while the server runs: LSCs of the new one are good
+// as soon as it is known, and those of the old one still are.
+func TestAuthByLSCOfARenewedCA(t *testing.T) {
+	old, renewed := manufacturer(t), manufacturer(t)
+	var known atomic.Pointer[[]*x509.Certificate]
+	known.Store(&[]*x509.Certificate{old.Certificate()})
+	b := newBench(t, func(c *ServerConfig) {
+		c.LSCTrust = *known.Load()
+		c.LSCIssuers = func() []*x509.Certificate { return *known.Load() }
+	}, certDevice(AuthByLSC))
+	defer b.stop()
+	cfg := b.phoneConfig(testDevice)
+	cfg.Auth.Certificate = identity(t, renewed, testDevice, ecSpec)
+	wantFailure(t, cfg, phone.FailDeclined)
+	known.Store(&[]*x509.Certificate{renewed.Certificate()})
+	mustRun(t, cfg)
+	cfg.Auth.Certificate = identity(t, old, testDevice, ecSpec)
+	mustRun(t, cfg)
 }
 
 // A certificate is good within its validity and not a second longer, and so is

@@ -437,3 +437,51 @@ func TestNewRefusesBadSettings(t *testing.T) {
 		}
 	}
 }
+
+// The CA is renewed under a client that runs: what it kept of the start is not
+// what the CA has now, and requests go on across it.
+func TestRenewalWhileRunning(t *testing.T) {
+	s := testenv.New(t, testenv.Config{})
+	c := newClient(t, config(s))
+	r := request(t, "SEP001122334455")
+	enrol := func(pki *testenv.PKI) {
+		t.Helper()
+		chain, err := c.CACerts(t.Context())
+		if err != nil || len(chain) != 2 || !chain[0].Equal(pki.Current()) || !chain[1].Equal(s.Root) {
+			t.Fatalf("%d certificates: %v %v", len(pki.Issuing), chain, err)
+		}
+		res, err := c.Enroll(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := res.Certificate.CheckSignatureFrom(chain[0]); err != nil {
+			t.Errorf("%d certificates: %v", len(pki.Issuing), err)
+		}
+	}
+	newest := s.PKI
+	enrol(newest)
+	pending, err := c.Enroll(t.Context(), ra.Request{Operation: ra.Enroll, CSR: r.CSR, Template: "CiscoRAManual"})
+	if err != nil || pending.State != ra.Pending {
+		t.Fatal(pending, err)
+	}
+	for range testenv.MaxRenewals {
+		if newest, err = s.RenewCA(); err != nil {
+			t.Fatal(err)
+		}
+		enrol(newest)
+	}
+	// What was submitted to the first is issued by the last.
+	if err := s.Approve(pending.ReqID); err != nil {
+		t.Fatal(err)
+	}
+	res, err := c.Fetch(t.Context(), pending.ReqID, r.CSR)
+	if err != nil || res.State != ra.Issued {
+		t.Fatal(res, err)
+	}
+	if err := res.Certificate.CheckSignatureFrom(newest.Current()); err != nil {
+		t.Error(err)
+	}
+	if n := c.Stats().Handshakes; n != 1 {
+		t.Errorf("%d logins: a renewal costs none", n)
+	}
+}

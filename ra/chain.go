@@ -1,8 +1,10 @@
 package ra
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -20,6 +22,9 @@ type Chain struct {
 	source ChainSource
 	cfg    ChainConfig
 	kept   atomic.Pointer[keptChain]
+
+	turn  chan struct{} // held by who looks whether the CA has been renewed
+	asked time.Time     // when that was last done
 }
 
 type keptChain struct {
@@ -31,7 +36,8 @@ type keptChain struct {
 type ChainConfig struct {
 	// Refresh is how often the chain is fetched again. 0 means every hour.
 	Refresh time.Duration
-	// Retry is how soon after a failed refresh. 0 means after a minute.
+	// Retry is how soon after a failed refresh, and how soon [Chain.Follow] may
+	// look again. 0 means after a minute.
 	Retry time.Duration
 	// Log may be nil.
 	Log *zap.Logger
@@ -47,7 +53,7 @@ func NewChain(ctx context.Context, source ChainSource, cfg ChainConfig) (*Chain,
 	if cfg.Retry <= 0 {
 		cfg.Retry = time.Minute
 	}
-	c := &Chain{source: source, cfg: cfg}
+	c := &Chain{source: source, cfg: cfg, turn: make(chan struct{}, 1)}
 	certs, err := c.fetch(ctx)
 	if err != nil {
 		return nil, err
@@ -114,4 +120,49 @@ func (c *Chain) fetch(ctx context.Context) ([]*x509.Certificate, error) {
 		return nil, fault.Newf(fault.ChainUnreadable, "fetch the CA chain", "it has no certificate")
 	}
 	return certs, nil
+}
+
+// followTimeout is how long an enrolment waits for the new chain. The
+// certificate is there already, and the client waits for it.
+const followTimeout = 3 * time.Second
+
+// Follow returns an Enroller that has the chain fetched anew as soon as next
+// delivers a certificate that was not signed by the issuing CA of the chain: the
+// CA has been renewed, and whoever gets the certificate finds its issuer in the
+// chain at once, and not after [ChainConfig.Refresh]. All enrolments that notice
+// it share one fetch. The enrolment succeeds whatever becomes of that.
+func (c *Chain) Follow(next Enroller) Enroller {
+	return EnrollerFunc(func(ctx context.Context, r Request) (Result, error) {
+		res, err := next.Enroll(ctx, r)
+		if err == nil && res.Certificate != nil && !c.signed(res.Certificate) {
+			c.catchUp(ctx, res.Certificate)
+		}
+		return res, err
+	})
+}
+
+// catchUp fetches the chain unless somebody else has just done so.
+func (c *Chain) catchUp(ctx context.Context, cert *x509.Certificate) {
+	ctx, cancel := context.WithTimeout(ctx, followTimeout)
+	defer cancel()
+	select {
+	case c.turn <- struct{}{}:
+		defer func() { <-c.turn }()
+	case <-ctx.Done():
+		return
+	}
+	if c.signed(cert) || !c.asked.IsZero() && time.Since(c.asked) < c.cfg.Retry {
+		return
+	}
+	c.asked = time.Now()
+	_ = c.Refresh(ctx) // the event says it
+}
+
+// signed says whether the issuing CA of the chain has signed cert. Where the
+// algorithm is one that Go no longer verifies (SHA-1), the names decide.
+func (c *Chain) signed(cert *x509.Certificate) bool {
+	ca := c.kept.Load().certs[0]
+	err := ca.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature)
+	var insecure x509.InsecureAlgorithmError
+	return err == nil || errors.As(err, &insecure) && bytes.Equal(ca.RawSubject, cert.RawIssuer) && bytes.Equal(ca.SubjectKeyId, cert.AuthorityKeyId)
 }

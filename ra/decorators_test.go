@@ -2,7 +2,11 @@ package ra_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"math/big"
 	"os"
@@ -208,6 +212,99 @@ func TestChain(t *testing.T) {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// signer is a CA of one name and any key.
+type signer struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newSigner(t *testing.T) *signer {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &signer{key: key}
+	s.cert = s.sign(t, s.template())
+	return s
+}
+
+func (s *signer) template() *x509.Certificate {
+	return &x509.Certificate{Subject: pkix.Name{CommonName: "CA"}, SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true}
+}
+
+func (s *signer) sign(t *testing.T, template *x509.Certificate) *x509.Certificate {
+	t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, template, s.template(), s.key.Public(), s.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+// A renewed CA shows in what it issues: the chain follows at once, and is
+// fetched once, however many notice.
+func TestChainFollowsARenewal(t *testing.T) {
+	old, renewed, foreign := newSigner(t), newSigner(t), newSigner(t)
+	synctest.Test(t, func(t *testing.T) {
+		var current atomic.Pointer[signer]
+		current.Store(old)
+		var fails atomic.Bool
+		var asked atomic.Int32
+		c, err := ra.NewChain(t.Context(), chainFunc(func(ctx context.Context) ([]*x509.Certificate, error) {
+			asked.Add(1)
+			if fails.Load() {
+				<-ctx.Done()
+				return nil, fault.New(fault.ChainTimeout, "test", ctx.Err())
+			}
+			return []*x509.Certificate{current.Load().cert}, nil
+		}), ra.ChainConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		enrol := func(by *signer) {
+			t.Helper()
+			leaf := by.sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: "leaf"}, SerialNumber: big.NewInt(2)})
+			res, err := c.Follow(ra.EnrollerFunc(func(context.Context, ra.Request) (ra.Result, error) {
+				return ra.Result{State: ra.Issued, Certificate: leaf}, nil
+			})).Enroll(t.Context(), ra.Request{})
+			if err != nil || res.Certificate != leaf {
+				t.Errorf("%+v, %v", res, err)
+			}
+		}
+		check := func(ca *signer, n int32) {
+			t.Helper()
+			if certs, err := c.CACerts(t.Context()); err != nil || !certs[0].Equal(ca.cert) || asked.Load() != n {
+				t.Errorf("%v, %v after %d questions, want %d", certs, err, asked.Load(), n)
+			}
+		}
+		enrol(old)
+		check(old, 1)
+		current.Store(renewed)
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() { enrol(renewed) })
+		}
+		wg.Wait()
+		check(renewed, 2)
+		enrol(foreign) // of no CA that the chain will ever have: not asked for each
+		enrol(foreign)
+		check(renewed, 2)
+		time.Sleep(time.Minute)
+		fails.Store(true)
+		began := time.Now()
+		enrol(foreign)
+		check(renewed, 3)
+		if d := time.Since(began); d > 3*time.Second { // of the bubble's clock
+			t.Errorf("the client waited %v", d)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 type capfRoad struct {
 	road
 	config, capf, ca string
+	mock             []string // what the mock said when it started
 }
 
 func startCAPFRoad(t *testing.T, capfSettings string, certsrvArgs ...string) capfRoad {
@@ -22,6 +24,7 @@ func startCAPFRoad(t *testing.T, capfSettings string, certsrvArgs ...string) cap
 	lines := server(t, "Ctrl-C", append([]string{
 		"certsrv", "--listen", "127.0.0.1:0", "--root-file", filepath.Join(c.dir, "root.pem"),
 	}, certsrvArgs...)...)
+	c.mock = lines
 	c.certsrv = find(t, lines, `certsrv +(https://.*)/certsrv/`)
 	write(t, filepath.Join(c.dir, "password"), find(t, lines, `password (.*)$`))
 	c.config = filepath.Join(c.dir, "onlineca.yaml")
@@ -152,5 +155,32 @@ func openssl(t *testing.T, dir string, args ...string) {
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("openssl %s: %v\n%s", args[0], err, out)
+	}
+}
+
+// The CA is renewed while everything runs: the next phone gets its certificate,
+// and may authenticate by it.
+func TestPhoneAfterTheCAWasRenewed(t *testing.T) {
+	c := startCAPFRoad(t, "", "--control", "127.0.0.1:0")
+	phones := filepath.Join(c.dir, "phones")
+	install := func(name string) {
+		t.Helper()
+		c.device(t, "add", "--auth-string", "123456", "--key-order", "ec", "--signing", "encrypt", name).want(t, 0, "1 added")
+		c.phone(t, "--key", "p384", "--device", name, "--out", phones, "--auth-string", "123456").want(t, 0, "1 succeeded")
+	}
+	install("SEP00112233AAAA")
+	resp, err := http.Post(find(t, c.mock, `control +(http://.*)$`)+"renew", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusNoContent {
+		t.Fatal(resp.Status)
+	}
+	install("SEP00112233BBBB")
+	for _, name := range []string{"SEP00112233AAAA", "SEP00112233BBBB"} {
+		c.device(t, "remove", name).want(t, 0)
+		c.device(t, "add", "--auth", "lsc", "--key-order", "ec", "--signing", "encrypt", name).want(t, 0, "1 added")
+		c.phone(t, "--key", "p384", "--device", name, "--out", phones, "--lsc", filepath.Join(phones, name+".pem")).want(t, 0, "1 succeeded")
 	}
 }

@@ -30,7 +30,10 @@ type CAPFParts struct {
 	EST capf.ESTConfig
 	// Anchors verify what it delivers; none means what it gives for its CA.
 	Anchors []*x509.Certificate
-	// LSCTrust and MICTrust are the CAs that phones may authenticate by.
+	// CA is its CA's chain as of now, if that is known.
+	CA func() []*x509.Certificate
+	// LSCTrust and MICTrust are the CAs that phones may authenticate by. CA is
+	// always one of them.
 	LSCTrust, MICTrust []*x509.Certificate
 	// Log may be nil.
 	Log *zap.Logger
@@ -47,7 +50,7 @@ func NewCAPF(ctx context.Context, s Settings, p CAPFParts) (*capf.Server, error)
 	cfg := capf.ServerConfig{
 		Certificate: p.Certificate, LegacyTLS: c.LegacyTLS, Devices: p.Devices,
 		Issuer: capf.IssuerKind(c.Issuer), Local: local, LocalFallback: c.LocalFallback,
-		LSCTrust: p.LSCTrust, MICTrust: p.MICTrust, OneAttempt: c.OneAttempt,
+		LSCTrust: p.LSCTrust, MICTrust: p.MICTrust, LSCIssuers: p.CA, OneAttempt: c.OneAttempt,
 		MaxConnections: c.MaxConnections, MaxPerAddress: c.MaxPerAddress, Logger: p.Log,
 		Encrypt: c.Encrypt.style(), AnnounceAuthType: c.AnnounceAuthType,
 		RetryDelay: c.RetryDelay, EndInsteadOfRetry: c.EndInsteadOfRetry,
@@ -63,7 +66,11 @@ func NewCAPF(ctx context.Context, s Settings, p CAPFParts) (*capf.Server, error)
 			return nil, err
 		}
 		cfg.Online = online
-		online.Start(ctx, s.service(p.Anchors))
+		known := p.Anchors
+		if p.CA != nil {
+			known = p.CA()
+		}
+		online.Start(ctx, s.service(known))
 	}
 	return capf.NewServer(cfg)
 }
@@ -99,8 +106,9 @@ type runningCAPF struct {
 }
 
 // startCAPF opens CAPF's files and its port. est is the address that the
-// registration authority listens on, p what it was started with.
-func startCAPF(ctx context.Context, s Settings, p Parts, chain []*x509.Certificate, est net.Addr) (_ *runningCAPF, err error) {
+// registration authority listens on, p what it was started with, ca its CA's
+// chain as of now.
+func startCAPF(ctx context.Context, s Settings, p Parts, ca func() []*x509.Certificate, est net.Addr) (_ *runningCAPF, err error) {
 	cert, err := capf.LoadServerCertificate(s.CAPF.Certificate, pkix.Name{}, time.Now())
 	if err != nil {
 		return nil, err
@@ -117,7 +125,7 @@ func startCAPF(ctx context.Context, s Settings, p Parts, chain []*x509.Certifica
 	if r.listen, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.CAPF.Listen); err != nil {
 		return nil, fmt.Errorf("capf.listen: %w", err)
 	}
-	parts := CAPFParts{Certificate: cert, Devices: r.devices, Anchors: chain, LSCTrust: chain, Log: p.Log}
+	parts := CAPFParts{Certificate: cert, Devices: r.devices, CA: ca, LSCTrust: ca(), Log: p.Log}
 	var errs []error
 	for _, t := range []struct {
 		key   string

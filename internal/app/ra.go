@@ -140,6 +140,7 @@ func (r *RA) note(s Settings, p Parts) {
 // decorator first.
 func (r *RA) upstream(s Settings, log *zap.Logger) ra.Enroller {
 	var e ra.Enroller = r.upstreams // fail-over, then a breaker before each host
+	e = r.chain.Follow(e)           // before the rules for phones, which look at the chain
 	e = checkLSC(e, r.chain, s.EST.forPhones, log)
 	e = ra.LimitConcurrency(e, ra.Concurrency{Running: s.Certsrv.Sessions, Waiting: s.EST.MaxRequests, Load: &r.load})
 	return ra.Recover(e, log)
@@ -211,6 +212,15 @@ func (r *RA) Close() error {
 
 // Chain is the CA's chain: the issuing CA first, the root last.
 func (r *RA) Chain(ctx context.Context) ([]*x509.Certificate, error) { return r.chain.CACerts(ctx) }
+
+// knownChain is the chain that was last fetched.
+func (r *RA) knownChain() []*x509.Certificate {
+	certs, err := r.chain.CACerts(context.Background()) // asks nobody
+	if err != nil {
+		return nil
+	}
+	return certs
+}
 
 // certsrvConfig says how the certsrv at address is asked.
 func (s *Settings) certsrvConfig(address string, p Parts) certsrv.Config {

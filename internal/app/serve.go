@@ -81,7 +81,7 @@ func Serve(ctx context.Context, o ServeOptions) (err error) {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	if s.CAPF.Listen != "" {
-		phones, startErr := startCAPF(ctx, s, p, chain, l.Addr())
+		phones, startErr := startCAPF(ctx, s, p, r.knownChain, l.Addr())
 		if startErr != nil {
 			return startErr
 		}

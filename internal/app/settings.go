@@ -287,7 +287,7 @@ func ParseSettings(text []byte) (Settings, error) {
 	case errors.Is(err, io.EOF):
 		return Settings{}, errors.New("the file is empty")
 	case err != nil:
-		return Settings{}, errors.New(yaml.FormatError(err, false, true))
+		return Settings{}, settingsError(text, err)
 	}
 	s.defaults()
 	return s, nil

@@ -158,10 +158,16 @@ func (c *Chain) catchUp(ctx context.Context, cert *x509.Certificate) {
 	_ = c.Refresh(ctx) // the event says it
 }
 
-// signed says whether the issuing CA of the chain has signed cert. Where the
-// algorithm is one that Go no longer verifies (SHA-1), the names decide.
+// signed says whether the issuing CA of the chain has signed cert. The names of
+// CA and key decide where both have them, as they do with AD CS: a verification
+// for every certificate would cost more than all else that is done for it.
+// Otherwise the signature decides, or, where the algorithm is one that Go no
+// longer verifies (SHA-1), the names again.
 func (c *Chain) signed(cert *x509.Certificate) bool {
 	ca := c.kept.Load().certs[0]
+	if len(ca.SubjectKeyId) > 0 && len(cert.AuthorityKeyId) > 0 {
+		return bytes.Equal(ca.RawSubject, cert.RawIssuer) && bytes.Equal(ca.SubjectKeyId, cert.AuthorityKeyId)
+	}
 	err := ca.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature)
 	var insecure x509.InsecureAlgorithmError
 	return err == nil || errors.As(err, &insecure) && bytes.Equal(ca.RawSubject, cert.RawIssuer) && bytes.Equal(ca.SubjectKeyId, cert.AuthorityKeyId)

@@ -1,6 +1,7 @@
 package certsrv
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -8,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -193,6 +195,38 @@ func TestParseRenewals(t *testing.T) {
 	}
 }
 
+// bounded runs a parser and reports if it allocates more than some 64 bytes for
+// each that it is given.
+func bounded(t *testing.T, body []byte, parse func()) {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	parse()
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 64*uint64(len(body))+1<<20 {
+		t.Errorf("%d bytes of input (%.60q) cost %d bytes of memory", len(body), body, n)
+	}
+}
+
+// Large answers, made of what a parser looks for.
+func TestParsersAllocateInProportion(t *testing.T) {
+	for _, piece := range []string{
+		"x", ";", "<", "<!--", "<!-- -->", "&amp;", "\xff", "\r\n", `<Option Value="`, `<Option Value="E;User;1;1">`, `<Option Value=";;;;;;;;;;;;;;;;;;;;">`,
+		"<DD>\r\n\t\t0x80094800\r\n", "certnew.cer?ReqID=1", "ID=locInfoReqIDandReason 1 \"", "ID=locDenied ", "ID=locTitle>",
+		"nRenewals=", "<Form ", "-----BEGIN CERTIFICATE-----\n", "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", "0\x80", "0\x84\x7f\xff\xff\xff",
+	} {
+		body := bytes.Repeat([]byte(piece), maxBody/8/len(piece))
+		bounded(t, body, func() { parseOutcome(body) })
+		bounded(t, body, func() { l, _ := parseTemplates(body); _ = offered(l, "CiscoRA") })
+		bounded(t, body, func() { parseRenewals(body) })
+		bounded(t, body, func() { _, _ = parseChain(body) })
+		bounded(t, body[:maxPKCS7], func() { _, _ = parseChain(body[:maxPKCS7]) })
+		bounded(t, body, func() { _, _ = parseCertificate(body) })
+	}
+	list := []byte(`<Form Action="certfnsh.asp">` + `<Option Value="` + strings.Repeat(";", maxBody) + `">`)
+	bounded(t, list, func() { parseTemplates(list) })
+}
+
 func FuzzParseOutcome(f *testing.F) {
 	for _, p := range []string{
 		issuedMozilla, issuedUnknown, pendingPage, pendingGerman, deniedPage, deniedTerse, revokedPage,
@@ -202,7 +236,8 @@ func FuzzParseOutcome(f *testing.F) {
 		f.Add(crlf(p))
 	}
 	f.Fuzz(func(t *testing.T, page []byte) {
-		o := parseOutcome(page)
+		var o outcome
+		bounded(t, page, func() { o = parseOutcome(page) })
 		if o.ReqID < 0 || (o.Kind == issued) && o.ReqID == 0 {
 			t.Errorf("%+v", o)
 		}
@@ -219,7 +254,8 @@ func FuzzParseTemplates(f *testing.F) {
 	f.Add(crlf(templatePage))
 	f.Add([]byte(`<Option Value=";;;;;;;;;;;;;;;;">`))
 	f.Fuzz(func(t *testing.T, page []byte) {
-		l, _ := parseTemplates(page)
+		var l []Template
+		bounded(t, page, func() { l, _ = parseTemplates(page) })
 		for _, x := range l {
 			if x.Name == "" {
 				t.Errorf("%+v", x)
@@ -232,7 +268,10 @@ func FuzzParseTemplates(f *testing.F) {
 func FuzzParseRenewals(f *testing.F) {
 	f.Add([]byte("var nRenewals=3;"))
 	f.Fuzz(func(t *testing.T, page []byte) {
-		if n, ok := parseRenewals(page); ok && (n < 0 || n > 1<<16) {
+		var n int
+		var ok bool
+		bounded(t, page, func() { n, ok = parseRenewals(page) })
+		if ok && (n < 0 || n > 1<<16) {
 			t.Error(n)
 		}
 	})
@@ -319,7 +358,9 @@ func FuzzParseChain(f *testing.F) {
 	f.Add(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 	f.Add([]byte{0x30, 0x80, 0x06, 0x09})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		chain, err := parseChain(b)
+		var chain []*x509.Certificate
+		var err error
+		bounded(t, b, func() { chain, err = parseChain(b) })
 		if err == nil && (len(chain) == 0 || len(chain) > maxChain || !isSelfSigned(chain[len(chain)-1])) {
 			t.Errorf("%v", chain)
 		}
@@ -332,7 +373,10 @@ func FuzzParseCertificate(f *testing.F) {
 	f.Add(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Raw}))
 	f.Add(crlf(pendingFetch))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if c, err := parseCertificate(b); (c == nil) == (err == nil) {
+		var c *x509.Certificate
+		var err error
+		bounded(t, b, func() { c, err = parseCertificate(b) })
+		if (c == nil) == (err == nil) {
 			t.Errorf("%v %v", c, err)
 		}
 	})

@@ -133,7 +133,7 @@ func (p *session) authCertificate(ctx context.Context, m *wire.Message) error {
 	if err != nil {
 		return bad(err)
 	}
-	p.say(ctx, false, "Authentication by %s, subject %q, issuer %q", kind, cert.Subject, cert.Issuer)
+	p.say(ctx, false, "Authentication by %s, subject %q, issuer %q", kind, distinguished(cert.RawSubject), distinguished(cert.RawIssuer))
 	return nil
 }
 
@@ -174,17 +174,17 @@ func checkIssued(cert *x509.Certificate, issuers []*x509.Certificate, now time.T
 		return fmt.Errorf("certificate %q is valid from %s to %s, and the clock here says %s",
 			cert.Subject, utc(cert.NotBefore), utc(cert.NotAfter), utc(now))
 	}
-	found := fmt.Errorf("certificate %q was issued by %q, which is none of the trusted CAs", cert.Subject, cert.Issuer)
+	found := fmt.Errorf("certificate %q was issued by %q, which is none of the trusted CAs", distinguished(cert.RawSubject), distinguished(cert.RawIssuer))
 	for _, ca := range issuers {
 		if string(ca.RawSubject) != string(cert.RawIssuer) {
 			continue
 		}
 		switch err := checkSignature(cert, ca); {
 		case err != nil:
-			found = fmt.Errorf("certificate %q is not signed by the trusted %q: %w", cert.Subject, ca.Subject, err)
+			found = fmt.Errorf("certificate %q is not signed by the trusted %q: %w", distinguished(cert.RawSubject), distinguished(ca.RawSubject), err)
 		case now.Before(ca.NotBefore) || now.After(ca.NotAfter):
 			found = fmt.Errorf("its issuer %q is valid from %s to %s, and the clock here says %s",
-				ca.Subject, utc(ca.NotBefore), utc(ca.NotAfter), utc(now))
+				distinguished(ca.RawSubject), utc(ca.NotBefore), utc(ca.NotAfter), utc(now))
 		default:
 			return nil
 		}

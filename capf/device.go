@@ -138,8 +138,12 @@ func NewDevice(name string) Device {
 }
 
 // Schedule sets the operation for the device's next contact. A zero finishBy is
-// no deadline.
+// no deadline; another one is kept to the minute, and rounded up: the phone has
+// no less time than it was given.
 func (d *Device) Schedule(op Operation, finishBy time.Time) {
+	if !finishBy.IsZero() {
+		finishBy = finishBy.Add(time.Minute - 1).Truncate(time.Minute)
+	}
 	d.Operation, d.FinishBy = op, finishBy
 	d.Reason, d.Code = "", ""
 	if op != OperationNone {
@@ -192,7 +196,7 @@ func (d *Device) installed(cert *x509.Certificate, issuerUntil time.Time) {
 	if key, ok := cert.PublicKey.(*rsa.PublicKey); ok {
 		d.PublicKey = x509.MarshalPKCS1PublicKey(key)
 	}
-	d.LSCValidUntil, d.LSCIssuer, d.LSCIssuerValidUntil = cert.NotAfter, cert.Issuer.String(), issuerUntil
+	d.LSCValidUntil, d.LSCIssuer, d.LSCIssuerValidUntil = cert.NotAfter, distinguished(cert.RawIssuer), issuerUntil
 	d.forget()
 }
 

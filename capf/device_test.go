@@ -1,6 +1,8 @@
 package capf
 
 import (
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"strings"
 	"testing"
 	"time"
@@ -133,6 +135,37 @@ func TestFinishBy(t *testing.T) {
 	}
 	if _, err := ParseFinishBy("2019-01-20 12:00"); err == nil {
 		t.Error("another form is taken")
+	}
+}
+
+// A deadline is kept to the minute: the phone has no less time than was said.
+func TestDeadlineRoundsUp(t *testing.T) {
+	noon := time.Date(2019, 1, 20, 12, 0, 0, 0, time.UTC)
+	for after, want := range map[time.Duration]time.Duration{0: 0, 1: time.Minute, 59 * time.Second: time.Minute, time.Minute: time.Minute} {
+		d := NewDevice("SEPA")
+		d.Schedule(OperationUpgrade, noon.Add(after))
+		if got, err := ParseFinishBy(FormatFinishBy(d.FinishBy)); !got.Equal(noon.Add(want)) || err != nil {
+			t.Errorf("%v after noon became %v, %v", after, got, err)
+		}
+	}
+}
+
+// The names of AD CS authorities have components in words, and nothing in a
+// name that a phone shows reaches a terminal's escape codes.
+func TestDistinguished(t *testing.T) {
+	dc := func(v string) pkix.RelativeDistinguishedNameSET {
+		return pkix.RelativeDistinguishedNameSET{{Type: domainComponent, Value: v}}
+	}
+	cn := pkix.RelativeDistinguishedNameSET{{Type: commonName, Value: "CA, \x1b[2J"}}
+	raw, err := asn1.Marshal(pkix.RDNSequence{dc("com"), dc("a+b"), cn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := distinguished(raw), "CN=CA\\, \ufffd[2J,DC=a\\+b,DC=com"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := distinguished([]byte("nonsense")); got != "(unreadable name)" {
+		t.Error(got)
 	}
 }
 

@@ -8,6 +8,7 @@ package capf
 
 import (
 	"context"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -168,6 +169,9 @@ func (cfg *ServerConfig) complete() error {
 		return fmt.Errorf("capf: read the server's certificate: %w", err)
 	}
 	cfg.Certificate.Leaf = leaf
+	if _, ok := leaf.PublicKey.(*rsa.PublicKey); cfg.LegacyTLS && !ok {
+		return fmt.Errorf("capf: the server's certificate %q has a key that is not RSA, without which phones of the 7900 series cannot connect", distinguished(leaf.RawSubject))
+	}
 	if cfg.Devices == nil {
 		return errors.New("capf: the server needs a device table")
 	}

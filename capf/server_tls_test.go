@@ -67,6 +67,7 @@ func TestNewServerChecks(t *testing.T) {
 		"has no CA":               {Certificate: cert, Devices: table},
 		"none is configured":      {Certificate: cert, Devices: table, Issuer: IssuerOnline},
 		"no issuer \"acme\"":      {Certificate: cert, Devices: table, Issuer: "acme"},
+		"not RSA":                 {Certificate: cert, Devices: table, Local: local, LegacyTLS: true},
 		"ENCRYPT exchange":        {Certificate: cert, Devices: table, Local: local, Encrypt: wire.EncryptStyle{Request: 99}},
 		"read the server's":       {Certificate: tls.Certificate{Certificate: [][]byte{{1}}, PrivateKey: cert.PrivateKey}, Devices: table, Local: local},
 	} {

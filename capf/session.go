@@ -111,9 +111,16 @@ func (p *session) forget() {
 }
 
 func (p *session) handshake(ctx context.Context, conn *tls.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, p.srv.cfg.Timeouts.Handshake)
+	limit := p.srv.cfg.Timeouts.Handshake
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it was not done within %v", limit))
 	defer cancel()
-	return conn.HandshakeContext(ctx)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return err
+	}
+	return nil
 }
 
 // read hands the phone's messages to the session until the connection or the

@@ -213,7 +213,7 @@ func (p *session) fetch(ctx context.Context) (success, error) {
 	}
 	return success{end: wire.ReasonNoAction, change: func(d *Device) {
 		until := d.LSCIssuerValidUntil
-		if d.LSCIssuer != cert.Issuer.String() {
+		if d.LSCIssuer != distinguished(cert.RawIssuer) {
 			until = time.Time{}
 		}
 		pending := *d

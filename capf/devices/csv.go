@@ -112,13 +112,17 @@ func inert(s string) string {
 // ImportCSV adds the devices of a CSV file with a header, and changes those that
 // are there already: all lines, or none if one is wrong. Only the column name
 // must be there; a column that is absent, or an empty value, leaves a device
-// that is there as it is and gives a new one the default. What CAPF has found
+// that is there as it is and gives a new one the default. An authentication
+// string without a mode makes the mode that of the string. What CAPF has found
 // out (status, reason, code, last_contact, lsc_…) is not read. It returns how
 // many devices were added and changed.
 func (t *Table) ImportCSV(ctx context.Context, r io.Reader) (added, changed int, err error) {
 	in := csv.NewReader(r)
 	in.TrimLeadingSpace = true
 	header, err := in.Read()
+	if errors.Is(err, io.EOF) {
+		return 0, 0, errors.New("import devices: the file is empty: its first line names the columns")
+	}
 	if err != nil {
 		return 0, 0, fmt.Errorf("import devices: read the header: %w", err)
 	}
@@ -164,7 +168,7 @@ func columnsOf(header []string) ([]*field, error) {
 			for i, f := range fields {
 				known[i] = f.name
 			}
-			return nil, fmt.Errorf("there is no column %q: use %s", h, strings.Join(known, ", "))
+			return nil, fmt.Errorf("there is no column %.40q: use %s", h, strings.Join(known, ", "))
 		}
 		columns[i] = &fields[n]
 		named = named || h == "name"
@@ -191,14 +195,19 @@ func importRecord(ctx context.Context, tx *sql.Tx, columns []*field, record []st
 		d = capf.NewDevice(name)
 	}
 	stored := d.Name
+	given := map[string]bool{}
 	for i, f := range columns {
 		value := strings.TrimSpace(record[i])
 		if f.set == nil || value == "" {
 			continue
 		}
+		given[f.name] = true
 		if err := f.set(&d, value); err != nil {
 			return false, fmt.Errorf("device %s: %s: %w", name, f.name, err)
 		}
+	}
+	if given["auth_string"] && !given["auth_mode"] {
+		d.AuthMode = capf.AuthByString // or nobody would ask for it
 	}
 	if err := d.Check(); err != nil {
 		return false, err

@@ -147,6 +147,7 @@ func (t *Table) Import(ctx context.Context, name string, der []byte, issuer *x50
 			return fault.Newf(fault.WrongKeyCertificate, op, "the request of device %s has another key", d.Name)
 		}
 		d.Issued, d.IssuedIssuerUntil = der, time.Time{}
+		d.Reason, d.Code = "", "" // that it waits for the CA is not true any more
 		if issuer != nil {
 			d.IssuedIssuerUntil = issuer.NotAfter
 		}

@@ -242,15 +242,24 @@ func TestCSV(t *testing.T) {
 	if d, _ := table.Device(ctx, "SEPB"); d.Operation != capf.OperationUpgrade || d.AuthString != "1234" || d.Status != capf.StatusOperationPending {
 		t.Errorf("SEPB: %+v", d)
 	}
+	in = "name,auth_string\nSEPDIGITS,1234\n"
+	if _, _, err = table.ImportCSV(ctx, strings.NewReader(in)); err != nil {
+		t.Error(err)
+	}
+	if d, _ := table.Device(ctx, "SEPDIGITS"); d.AuthMode != capf.AuthByString {
+		t.Errorf("a device with a string of its own authenticates by %v", d.AuthMode)
+	}
 	for what, in := range map[string]string{
-		"column \"colour\"": "name,colour\nSEPX,red\n",
-		"column \"name\"":   "operation\ninstall\n",
-		"line 3":            "name,operation\nSEPX,install\nSEPY,dance\n",
-		"wrong number":      "name,operation\nSEPX\n",
+		"the file is empty":   "",
+		"column \"\\x00\\x00": strings.Repeat("\x00", 1<<20),
+		"column \"colour\"":   "name,colour\nSEPX,red\n",
+		"column \"name\"":     "operation\ninstall\n",
+		"line 3":              "name,operation\nSEPX,install\nSEPY,dance\n",
+		"wrong number":        "name,operation\nSEPX\n",
 	} {
 		_, _, err := table.ImportCSV(ctx, strings.NewReader(in))
-		if err == nil || !strings.Contains(err.Error(), what) {
-			t.Errorf("%q: %v, want %q", in, err, what)
+		if err == nil || !strings.Contains(err.Error(), what) || len(err.Error()) > 1000 {
+			t.Errorf("%.99q: %v, want %q", in, err, what)
 		}
 	}
 	if _, err := table.Device(ctx, "SEPX"); !errors.Is(err, capf.ErrNoDevice) {
@@ -290,7 +299,7 @@ func TestImportAndStale(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := capf.NewDevice("SEPA")
-	d.CSR = csr
+	d.CSR, d.Reason = csr, "its request waits"
 	if err := table.Add(ctx, d, capf.NewDevice("SEPB")); err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +322,7 @@ func TestImportAndStale(t *testing.T) {
 		t.Errorf("another CA of the same name: %v", err)
 	}
 	got, err := table.Import(ctx, "", der, ca.Certificate())
-	if err != nil || got.Name != "SEPA" || !bytes.Equal(got.Issued, der) || !got.IssuedIssuerUntil.Equal(ca.Certificate().NotAfter) {
+	if err != nil || got.Name != "SEPA" || got.Reason != "" || !bytes.Equal(got.Issued, der) || !got.IssuedIssuerUntil.Equal(ca.Certificate().NotAfter) {
 		t.Errorf("Import = %s, %v", got.Name, err)
 	}
 

@@ -21,7 +21,7 @@ type series map[string][]int64
 var pairs = map[[2]fault.Log][][2]string{
 	{logError, logOwn}: {{"ended", "ended"}},
 	{logError, logIIS}: {{"login", "login"}, {"chain", "chain"}, {"good", "fetched"}, {"ended", "submitted"}},
-	{logCAPF, logOwn}:  {{"answered", "ended"}},
+	{logCAPF, logOwn}:  {{"called", "called"}, {"answered", "answered"}, {"answered", "ended"}},
 	{logCAPF, logError}: {
 		{"answered", "ended"}, {"called", "ended"},
 	},

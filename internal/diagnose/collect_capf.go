@@ -93,6 +93,16 @@ func (f *capfFacts) trace(k *clock, p point, e event.CAPFTrace, id string) {
 	}
 }
 
+// reason keeps the code that CAPF's own words name.
+func (f *capfFacts) reason(k *clock, p point, l ownLine) {
+	code, ok := fault.Lookup(l.Code)
+	if !ok || code == fault.Unknown || l.Device == "" {
+		return
+	}
+	s := f.get(k, event.Session{Device: l.Device}, p, l.ID)
+	s.reason = &mark{codes: []fault.Code{code}, point: p}
+}
+
 func (f *capfFacts) touch(k *clock, e event.Session, p point, id string) { f.get(k, e, p, id).last = p }
 
 // get returns the open session of a device.

@@ -26,7 +26,14 @@ type ownLine struct {
 	ID    string          `json:"id"`
 	Conn  event.Conn      `json:"conn"`
 	Event json.RawMessage `json:"event"`
+	// Of a line in words.
+	Device string `json:"device"`
+	Code   string `json:"code"`
 }
+
+// ownReason is the line in which CAPF says, outside its trace, why it has no
+// certificate.
+const ownReason = "enrolment failed"
 
 // onOwn takes a line of our own log.
 func (c *collector) onOwn(n int, b []byte) {
@@ -36,6 +43,9 @@ func (c *collector) onOwn(n int, b []byte) {
 		return
 	}
 	if len(l.Event) == 0 {
+		if l.Kind == ownReason {
+			c.ownCAPF.reason(c.clock(logOwn), point{l.TS.UnixMilli(), ref{c.file, int32(n)}}, l)
+		}
 		return // words without an event
 	}
 	e, err := ownEvent(l)

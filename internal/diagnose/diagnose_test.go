@@ -240,6 +240,44 @@ func TestWhatIsMissing(t *testing.T) {
 	}
 }
 
+// What every log of the product prints alike is not asked for.
+func TestWhatNoLogTellsIsNotMissing(t *testing.T) {
+	r := run(t, diagnose.Options{Paths: []string{"../logfmt/nginx/testdata/ces-self-signed.stdout"}})
+	if len(r.Faults) != 1 || len(r.Faults[0].Codes) != 2 || len(r.Missing) != 0 {
+		t.Errorf("%s", text(t, r))
+	}
+}
+
+// Our own CAPF says in words what the number of its EST client leaves open.
+func TestOwnWordsTellWhatTheNumberDoesNot(t *testing.T) {
+	const trace = "14:05:04.628 |   debug 2:SEP74A02FC0A675:Calling enrollCertUsingEST() csr_file=/tmp/capf/csr/SEP74A02FC0A675.csr\n" +
+		"14:05:04.630 |   debug 2:SEP74A02FC0A675:Enrollment rv = 9 (EST_ERR_BAD_PKCS10) with pkcs7 length = 0\n" +
+		"14:05:04.630 |   debug 2:SEP74A02FC0A675:Online Cert Signing Failed\n"
+	own := func(code string) string {
+		return `{"level":"info","ts":"2019-01-16T14:05:04.628Z","kind":"capf-enroll-called","event":{"session":2,"device":"SEP74A02FC0A675","csr_file":"x"},"id":"a"}` + "\n" +
+			`{"level":"error","ts":"2019-01-16T14:05:04.630Z","kind":"capf-enrolled","event":{"session":2,"device":"SEP74A02FC0A675","rv":9,"name":"EST_ERR_BAD_PKCS10","pkcs7_length":0},"id":"a"}` + "\n" +
+			`{"level":"warn","ts":"2019-01-16T14:05:04.630Z","kind":"enrolment failed","device":"SEP74A02FC0A675","code":"` + code + `","error":"x","id":"a"}` + "\n"
+	}
+	for _, c := range []struct{ trace, own, want string }{
+		{trace, own("malformed-csr"), "malformed-csr"},
+		{trace, own("bad-csr-signature"), "bad-csr-signature"},
+		{"", own("bad-csr-signature"), "bad-csr-signature"},
+		{trace, own("no-such-code"), "malformed-csr bad-csr-signature"},
+		{trace, "", "malformed-csr bad-csr-signature"},
+	} {
+		dir := t.TempDir()
+		for name, text := range map[string]string{"capf00000001.txt": c.trace, "onlineca.jsonl": c.own} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := run(t, diagnose.Options{Paths: []string{dir}})
+		if f := findingOf(r); f == nil || strings.Join(f.Codes, " ") != c.want || (len(f.Codes) == 1) != (f.Confidence == diagnose.Certain) || r.Totals.Enrolments != 1 {
+			t.Errorf("want %s:\n%s", c.want, text(t, r))
+		}
+	}
+}
+
 // Clocks may be wrong by hours and seconds, differently in each log.
 func TestWrongClocks(t *testing.T) {
 	for _, c := range []struct{ capf, err, web time.Duration }{

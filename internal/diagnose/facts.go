@@ -72,6 +72,7 @@ type session struct {
 	status   *event.CAPFOperationStatus
 	statusAt point
 	marks    []mark
+	reason   *mark // what our own log says of it, in UTC
 }
 
 // mark is a line that names a fault by itself.

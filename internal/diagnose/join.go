@@ -92,7 +92,7 @@ func (a *analysis) prefer() {
 		f.sessions = slices.DeleteFunc(f.sessions, func(s *session) bool { return s.clock.log == logOwn })
 		for _, s := range f.sessions {
 			if twin := nearestSession(s, ids[s.device]); twin != nil {
-				s.id = twin.id
+				s.id, s.reason = twin.id, twin.reason
 			}
 		}
 	}

@@ -12,9 +12,22 @@ import (
 // began, first come, first served.
 func (a *analysis) joinWeb() {
 	a.joinFetches()
+	begun := a.begun()
+	a.joinBegun(begun)
+	// IIS notes whole seconds: by the time that it took, a fetch can seem to
+	// have begun before the submission.
+	a.joinBegun(slices.DeleteFunc(begun, func(x *exchange) bool { return x.web != webFetch }))
+	for _, e := range a.enrolments {
+		slices.SortStableFunc(e.web, func(x, y *exchange) int { return cmp.Compare(x.end.at, y.end.at) })
+	}
+}
+
+// joinBegun gives requests, in the order in which they began, to those in
+// whose time they did.
+func (a *analysis) joinBegun(all []*exchange) {
 	var active []*enrolment
 	next := 0
-	for _, x := range a.begun() {
+	for _, x := range all {
 		if x.claim {
 			continue
 		}
@@ -27,9 +40,6 @@ func (a *analysis) joinWeb() {
 		if e := choose(active, x, at); e != nil {
 			e.take(x)
 		}
-	}
-	for _, e := range a.enrolments {
-		slices.SortStableFunc(e.web, func(x, y *exchange) int { return cmp.Compare(x.end.at, y.end.at) })
 	}
 }
 

@@ -157,7 +157,7 @@ func (a *analysis) verdictOf(e *enrolment) *verdict {
 
 func (a *analysis) firstOf(e *enrolment) *verdict {
 	for _, try := range []func(*enrolment) *verdict{
-		a.byOwn, a.byFailures, a.byNotes, a.byMarks, a.byStatus, a.byLogin, a.byNumber, a.byWeb, a.byStart, a.byRV,
+		a.byOwn, a.byFailures, a.byNotes, a.byMarks, a.byStatus, a.byReason, a.byLogin, a.byNumber, a.tooLate, a.byWeb, a.byStart, a.byRV,
 	} {
 		if v := try(e); v != nil {
 			return v
@@ -229,7 +229,7 @@ func ofCodes(codes []fault.Code, ev ...evid) *verdict {
 
 // noteOf explains codes that cannot be told apart.
 func noteOf(codes []fault.Code) string {
-	if slices.Contains(codes, fault.SelfSigned) && slices.Contains(codes, fault.UntrustedChain) {
+	if printedAlike(codes) {
 		return "The product prints the same text for both. Look at the certificate of IIS (openssl s_client -connect HOST:443 -showcerts): if issuer and subject are the same it is self-signed, else a certificate of its chain is not trusted."
 	}
 	return ""
@@ -253,6 +253,20 @@ func (a *analysis) byNotes(e *enrolment) *verdict {
 		return ofCodes(codes, e.request.evids(e.request.statusAt)...)
 	}
 	return nil
+}
+
+// byReason: our own CAPF names what its EST client came back with. Of what lies
+// behind the EST server it knows as little as the product's.
+func (a *analysis) byReason(e *enrolment) *verdict {
+	if e.session == nil || e.session.reason == nil || !e.session.specific() {
+		return nil
+	}
+	m := e.session.reason
+	switch m.codes[0] {
+	case fault.RequestRefused, fault.InProgress, fault.BadCredentials:
+		return nil // the registration authority's logs say more
+	}
+	return ofCodes(m.codes, evid{log: logOwn, at: m.at, ref: m.ref})
 }
 
 // byMarks: a line of the CAPF trace, or of our own log, is a fault's own.

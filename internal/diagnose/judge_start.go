@@ -23,9 +23,9 @@ func (a *analysis) judgeStarts() {
 	}
 	// Our own log names codes, error.log has times, the printout has neither.
 	for _, log := range []fault.Log{logOwn, logError, logStart} {
-		for i, s := range byLog[log] {
+		for _, s := range byLog[log] {
 			v := a.verdictOfStart(s)
-			if t := a.sameStart(s, v, i, len(byLog[log])); t != nil {
+			if t := a.sameStart(s, v); t != nil {
 				t.join(s, v)
 				continue
 			}
@@ -51,7 +51,7 @@ func (a *analysis) judgeStarts() {
 
 // sameStart finds the start that another log shows already. The printout has
 // no times, so its starts are taken in their order.
-func (a *analysis) sameStart(s *start, v *verdict, i, n int) *starting {
+func (a *analysis) sameStart(s *start, v *verdict) *starting {
 	var candidates []*starting
 	for _, t := range a.starts {
 		if t.has(s.log) || (t.verdict == nil) != (v == nil) {
@@ -65,7 +65,6 @@ func (a *analysis) sameStart(s *start, v *verdict, i, n int) *starting {
 		}
 		candidates = append(candidates, t)
 	}
-	_, _ = i, n
 	if len(candidates) == 0 {
 		return nil
 	}

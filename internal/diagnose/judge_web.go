@@ -125,6 +125,53 @@ func (a *analysis) byWeb(e *enrolment) *verdict {
 	return a.hanging(e)
 }
 
+// tooLate: the registration authority had the certificate, and CAPF had
+// stopped waiting for it. That error.log says so is not enough, for it does not
+// say when.
+func (a *analysis) tooLate(e *enrolment) *verdict {
+	if e.session == nil || e.session.rv != fault.ESTSSLRead || e.own != nil && e.own.status != 200 {
+		return nil
+	}
+	v := &verdict{codes: []fault.Code{fault.ESTReadTimeout}, sure: Likely}
+	slow, fetch := e.slowest(), e.first(webFetch)
+	switch {
+	case e.own != nil && e.own.done:
+		v.sure = Certain
+		v.add(evid{log: logOwn, at: e.own.end.at, ref: e.own.end.ref})
+	case e.request != nil && e.request.status != -1:
+		return nil
+	case fetch == nil || slow == nil || slow == fetch || fetch.clock.utc(fetch.end.at) < e.to-slack/2:
+		if e.request == nil || a.present[logIIS] {
+			return nil
+		}
+		v.sure = Unsure
+	}
+	if e.request != nil {
+		v.add(e.request.evids(e.request.statusAt)...)
+	}
+	v.note = "The registration authority had the certificate when CAPF had stopped waiting: it is issued, and the phone has not got it."
+	if slow != nil {
+		v.note += fmt.Sprintf(" Most of the time went into %s: %s.", webName[slow.web], ms(int64(slow.took)))
+		v.add(slow.evid())
+	}
+	if fetch != nil {
+		v.add(fetch.evid())
+	}
+	return v
+}
+
+// slowest is the exchange with certsrv that took longest, nil if none took a
+// noticeable time.
+func (e *enrolment) slowest() *exchange {
+	var worst *exchange
+	for _, x := range e.web {
+		if x.took >= 100 && (worst == nil || x.took > worst.took) {
+			worst = x
+		}
+	}
+	return worst
+}
+
 // slowPage: a page took as long as the client waits.
 func (a *analysis) slowPage(e *enrolment) *verdict {
 	waited := e.to - e.from
@@ -182,6 +229,9 @@ func (a *analysis) refusedByCA(e *enrolment, line string, x *exchange) *verdict 
 		v.sure = Likely
 	}
 	v.note = "The request reached the CA, and no certificate came back. What the CA said stands in none of the product's logs: look the request up under Failed Requests and Pending Requests on the CA."
+	if x.web == webFetch {
+		v.note = fmt.Sprintf("certnew.cer was delivered, and the phone has no certificate. What it held stands in none of the product's logs: look request %d up on the CA.", x.reqID)
+	}
 	return v
 }
 

@@ -21,7 +21,7 @@ var allLogs = []fault.Log{logCAPF, logStart, logError, logIIS, logOwn}
 // missing lists the logs that are not there and could make a verdict surer:
 // those in which its codes differ.
 func (a *analysis) missing(v *verdict) []fault.Log {
-	if v.sure == Certain {
+	if v.sure == Certain || printedAlike(v.codes) {
 		return nil
 	}
 	var logs []fault.Log
@@ -31,6 +31,12 @@ func (a *analysis) missing(v *verdict) []fault.Log {
 		}
 	}
 	return logs
+}
+
+// printedAlike reports whether the codes are those for which every log of the
+// product has the same text.
+func printedAlike(codes []fault.Code) bool {
+	return len(codes) == 2 && slices.Contains(codes, fault.SelfSigned) && slices.Contains(codes, fault.UntrustedChain)
 }
 
 // tells reports whether the codes show in a log.

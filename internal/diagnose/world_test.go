@@ -259,6 +259,14 @@ func endings() map[fault.Code]ending {
 			})
 		}),
 	}
+	all[fault.ESTReadTimeout] = ending{rv: 35, after: timeout + 38*time.Millisecond, web: func(w *world, t time.Time) {
+		w.login(t)
+		w.submit(t.Add(12*time.Second), 12*time.Second-100*time.Millisecond)
+		w.fetch(t.Add(12 * time.Second))
+	}, est: func(w *world, t time.Time, c event.Conn) {
+		w.authenticated(t, c)
+		w.errorLog(t.Add(12*time.Second), event.Conn{}, w.access(t, -1)...)
+	}}
 	all[fault.LoginTimeout] = ending{rv: 35, after: timeout, est: func(w *world, t time.Time, c event.Conn) {
 		noLogin(w, t, c)
 		w.upstream(t.Add(timeout), c, event.StepLogin, 28, timedOut)

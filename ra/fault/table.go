@@ -510,14 +510,14 @@ var table = [...]Row{
 		Cause: "The certificate does not carry the public key of the request: certsrv mixed two requests up, or the request number is another CA's.",
 		Fix:   "Do not use the certificate; revoke it on the CA, and check that nothing in between caches answers.",
 		EST:   ESTUnknown, HTTP: 502, Retry: Later, Upstream: Working, DeviceStatus: 15, Operation: 9,
-		Shows: []Sighting{{LogOwn, "code wrong-key-certificate"}},
+		Shows: []Sighting{{LogIIS, "200 on certnew.cer"}, {LogOwn, "code wrong-key-certificate"}},
 	},
 	CertificateUnreadable: {
 		Name: "certificate-unreadable", Symptom: "what came back as the certificate is not one",
 		Cause: "certnew.cer, or the EST server, delivered something that is no certificate.",
 		Fix:   "Fetch the same request number in a browser and look at what comes.",
 		EST:   ESTUnknown, HTTP: 502, Retry: Later, Upstream: Working, DeviceStatus: 15, Operation: 9,
-		Shows: []Sighting{{LogOwn, "code certificate-unreadable"}},
+		Shows: []Sighting{{LogIIS, "200 on certnew.cer"}, {LogOwn, "code certificate-unreadable"}},
 	},
 	LSCKeyUsage: {
 		Name: "lsc-key-usage", Symptom: "the certificate lacks a key usage that phones need",

@@ -21,29 +21,21 @@ func diagnosed(t *testing.T, path string) []diagnose.Fault {
 }
 
 // alike are the failures that the product's logs do not tell from another, and
-// what is named in their place. allLogs says that our own log does not either.
-var alike = map[fault.Code]struct {
-	as      fault.Code
-	allLogs bool
-}{
-	// One number of the EST client's for both, before anybody else is asked.
-	fault.MalformedCSR:    {fault.BadCSRSignature, true},
-	fault.BadCSRSignature: {fault.MalformedCSR, true},
-	// A CA that is slower than CAPF's client: the cause is named.
-	fault.ESTReadTimeout: {fault.EnrollTimeout, true},
+// what is named in their place. Our own log tells every one.
+var alike = map[fault.Code]fault.Code{
 	// The product prints nothing of an exchange after the login, and a run
 	// with short timeouts shows in IIS hardly slower than a good one.
-	fault.FetchTimeout:  {fault.ESTReadTimeout, false},
-	fault.EnrollTimeout: {fault.ESTReadTimeout, false},
+	fault.FetchTimeout:  fault.ESTReadTimeout,
+	fault.EnrollTimeout: fault.ESTReadTimeout,
 	// Why a client is told to come back is in no log of the product.
-	fault.InProgress: {fault.Pending, false},
-	fault.Busy:       {fault.Pending, false},
+	fault.InProgress: fault.Pending,
+	fault.Busy:       fault.Pending,
 	// Who denied is on the page, and in no log of the product.
-	fault.DeniedByAdmin: {fault.DeniedByPolicy, false},
+	fault.DeniedByAdmin: fault.DeniedByPolicy,
 	// What the page says is in no log of the product.
-	fault.CAStopped: {fault.ESTServerError, false},
+	fault.CAStopped: fault.ESTServerError,
 	// The product knows no client certificates.
-	fault.ClientCertificate: {fault.BadCredentials, false},
+	fault.ClientCertificate: fault.BadCredentials,
 }
 
 // What is reproduced is recognised: from all logs with its one code, from those
@@ -53,7 +45,7 @@ func TestReproducedThenDiagnosed(t *testing.T) {
 		t.Run(c.String(), func(t *testing.T) {
 			r := reproduced(t, c)
 			if got := diagnosed(t, filepath.Join(r.Dir, logsDir)); !slices.ContainsFunc(got, func(f diagnose.Fault) bool {
-				return slices.Equal(f.Codes, []string{c.String()}) || alike[c].allLogs && names(f, c)
+				return slices.Equal(f.Codes, []string{c.String()})
 			}) {
 				t.Errorf("from all logs: %+v", got)
 			}
@@ -73,7 +65,7 @@ func TestReproducedThenDiagnosed(t *testing.T) {
 // it looks like.
 func names(f diagnose.Fault, c fault.Code) bool {
 	other, ok := alike[c]
-	return slices.Contains(f.Codes, c.String()) || ok && slices.Contains(f.Codes, other.as.String())
+	return slices.Contains(f.Codes, c.String()) || ok && slices.Contains(f.Codes, other.String())
 }
 
 // inProductsLogs says whether a failure shows in a log that the product has.

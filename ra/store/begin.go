@@ -56,9 +56,8 @@ func (s *Store) begin(ctx context.Context, tx *sql.Tx, fresh Record, c Claim, no
 	case err != nil:
 		return Record{}, false, false, err
 	case rec.State == Submitting && !rec.LeaseUntil.After(now):
-		// Its process died between writing this and learning the outcome.
-		rec.State, rec.Updated, rec.Next, rec.Tries = Unknown, now, now, 0
-		rec.LeaseOwner, rec.LeaseUntil = "", time.Time{}
+		rec.orphaned(now)
+		rec.Next, rec.LeaseOwner, rec.LeaseUntil = now, "", time.Time{}
 		return rec, false, false, s.update(ctx, tx, rec)
 	case rec.State.open(), rec.State == Issued && now.Before(rec.Updated.Add(c.Keep)) && now.Before(rec.NotAfter):
 		return rec, false, false, nil
@@ -159,7 +158,7 @@ func (s *Store) Claim(ctx context.Context, id string, c Claim, now time.Time) (r
 			return nil
 		}
 		if rec.State == Submitting {
-			rec.State, rec.Updated, rec.Tries = Unknown, now, 0
+			rec.orphaned(now)
 		}
 		mine = true
 		rec.LeaseOwner, rec.LeaseUntil = c.Owner, now.Add(c.Lease)

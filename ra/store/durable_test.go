@@ -403,3 +403,35 @@ func TestNewDurableChecksItsConfiguration(t *testing.T) {
 		t.Error("an empty configuration was accepted")
 	}
 }
+
+// Another process has taken over a request that still waits for its turn here,
+// since the database could not be reached from here: it must not be sent.
+func TestWhoHasLostTheClaimSendsNothing(t *testing.T) {
+	durable(t, 7, nil, func(t *testing.T, b *bench) {
+		var waited time.Duration
+		b.ca.Answer = func(ctx context.Context, _ ra.Request, arrived bool) error {
+			start := time.Now()
+			select {
+			case <-time.After(4 * time.Minute):
+			case <-ctx.Done():
+			}
+			waited = time.Since(start)
+			return ctx.Err()
+		}
+		r := storetest.Request(t, "SEP1", "ciscora")
+		b.refused(r, fault.InProgress)
+		other := store.Claim{Owner: "other", Lease: time.Hour, Authority: "ca"}
+		if _, mine, err := b.store.Claim(t.Context(), b.record("SEP1").ID, other, time.Now().Add(time.Minute)); err != nil || !mine {
+			t.Fatal(mine, err)
+		}
+		b.refused(r, fault.InProgress)
+		b.sleep(time.Minute)
+		if waited == 0 || waited > time.Minute {
+			t.Errorf("it waited for %v", waited)
+		}
+		b.submissions("SEP1", 0)
+		if rec := b.record("SEP1"); rec.LeaseOwner != "other" {
+			t.Errorf("%+v", rec)
+		}
+	})
+}

@@ -205,7 +205,7 @@ func (s *Store) decide(ctx context.Context, id string, now time.Time, change fun
 		}
 		refused = nil
 		if r.State == Submitting && !r.LeaseUntil.After(now) {
-			r.State = Unknown // its process died
+			r.orphaned(now)
 		}
 		if r.LeaseUntil.After(now) && r.State != Submitting {
 			refused = fmt.Errorf("store: request %s is being asked after at this moment; try again", r.ID)

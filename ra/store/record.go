@@ -90,7 +90,9 @@ type Record struct {
 	Code    string `json:"code,omitempty"`
 	Message string `json:"message,omitempty"`
 
-	Created   time.Time `json:"created"`
+	Created time.Time `json:"created"`
+	// Submitted is when it was to be submitted; where the answer was lost, the
+	// last moment at which it can have been sent.
 	Submitted time.Time `json:"submitted"`
 	Updated   time.Time `json:"updated"`
 	// Next is when the certificate authority is asked again, Tries how often it
@@ -163,6 +165,13 @@ func (r Record) Request() (*x509.CertificateRequest, error) {
 	return x509.ParseCertificateRequest(r.CSR)
 }
 
+// orphaned says that the process that was submitting the request died between
+// writing that and learning the outcome. Until its lease ended it may have lived,
+// waited for its turn, and sent the request.
+func (r *Record) orphaned(now time.Time) {
+	r.State, r.Submitted, r.Updated, r.Tries = Unknown, r.LeaseUntil, now, 0
+}
+
 // issue puts the certificate into the record.
 func (r *Record) issue(reqID int, cert *x509.Certificate) {
 	r.State, r.Code, r.Message = Issued, "", ""
@@ -198,13 +207,13 @@ var (
 // [Record.outcome].
 var outcomeColumns = []string{
 	"state", "req_id", "after_req_id", "certificate", "serial", "not_after", "code", "message",
-	"updated_at", "next_at", "tries", "lease_owner", "lease_until",
+	"submitted_at", "updated_at", "next_at", "tries", "lease_owner", "lease_until",
 }
 
 func (r Record) outcome() []any {
 	return []any{
 		string(r.State), r.ReqID, r.AfterReqID, armour(certBlock, r.Certificate), r.Serial, stamp(r.NotAfter), r.Code, clean(r.Message),
-		stamp(r.Updated), stamp(r.Next), r.Tries, r.LeaseOwner, stamp(r.LeaseUntil),
+		stamp(r.Submitted), stamp(r.Updated), stamp(r.Next), r.Tries, r.LeaseOwner, stamp(r.LeaseUntil),
 	}
 }
 

@@ -21,7 +21,7 @@ func (d *Durable) ask(ctx context.Context, id string, now time.Time) (Record, er
 	if err != nil || !mine {
 		return rec, err
 	}
-	release := d.hold(ctx, id)
+	ctx, release := d.hold(ctx, id)
 	defer release()
 	csr, err := rec.Request()
 	switch {

@@ -242,3 +242,48 @@ type down struct{}
 func (down) Fetch(context.Context, int, *x509.CertificateRequest) (ra.Result, error) {
 	return ra.Result{}, fault.New(fault.ConnectionRefused, "fetch", nil)
 }
+
+// A request that has waited for its turn was sent long after it was written
+// down: the time in which it can still turn up begins then.
+func TestTheGraceBeginsWhenItCanHaveBeenSent(t *testing.T) {
+	arrivesLate := func(t *testing.T, b *bench, r ra.Request) {
+		b.ca.Answer = nil
+		b.sleep(70 * time.Second)
+		b.refused(r, fault.InProgress)
+		if _, err := b.ca.Enroll(t.Context(), r); err != nil { // IIS lets go of it
+			t.Fatal(err)
+		}
+		b.sleep(3 * time.Minute)
+		b.enroll(r)
+		b.submissions("SEP1", 1)
+	}
+	t.Run("of a process that lives", func(t *testing.T) {
+		durable(t, 7, nil, func(t *testing.T, b *bench) {
+			b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+			b.ca.Answer = func(context.Context, ra.Request, bool) error { time.Sleep(3 * time.Minute); return lost() }
+			r := storetest.Request(t, "SEP1", "ciscora")
+			b.refused(r, fault.InProgress)
+			b.sleep(3 * time.Minute)
+			b.state("SEP1", store.Unknown)
+			arrivesLate(t, b, r)
+		})
+	})
+	t.Run("of a process that died", func(t *testing.T) {
+		durable(t, 7, nil, func(t *testing.T, b *bench) {
+			b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+			r := storetest.Request(t, "SEP1", "ciscora")
+			dead := store.Claim{Owner: "dead", Lease: 30 * time.Second, Authority: "ca", Keep: time.Hour}
+			rec, mine, err := b.store.Begin(t.Context(), r, dead, time.Now())
+			if err != nil || !mine {
+				t.Fatal(mine, err)
+			}
+			for range 18 { // three minutes
+				if held, err := b.store.Extend(t.Context(), rec.ID, dead.Owner, time.Now().Add(dead.Lease)); err != nil || !held {
+					t.Fatal(held, err)
+				}
+				b.sleep(10 * time.Second)
+			}
+			arrivesLate(t, b, r)
+		})
+	})
+}

@@ -15,12 +15,15 @@ import (
 // context that the submission had.
 const saveTime = 30 * time.Second
 
+// errClaimLost ends work on a request that is not this process's any more.
+var errClaimLost = errors.New("another process may have taken the request over")
+
 // submit sends a request that this process has begun, and writes down what came
-// of it; after is the record with that. The client gets what the certificate authority said even if that
-// cannot be written: what is then missing in the database is found again as
-// after a crash.
+// of it; after is the record with that. The client gets what the certificate
+// authority said even if that cannot be written: what is then missing in the
+// database is found again as after a crash.
 func (d *Durable) submit(ctx context.Context, rec Record, r ra.Request) (res ra.Result, after Record, err error) {
-	release := d.hold(ctx, rec.ID)
+	work, release := d.hold(ctx, rec.ID)
 	saved := false
 	defer func() {
 		release()
@@ -28,11 +31,14 @@ func (d *Durable) submit(ctx context.Context, rec Record, r ra.Request) (res ra.
 			d.log.Error("a submission has no outcome", zap.String("record", rec.ID))
 		}
 	}()
-	res, err = d.cfg.Next.Enroll(ctx, r)
+	res, err = d.cfg.Next.Enroll(work, r)
 	d.outcome(&rec, res, err, time.Now())
 	saved = true
 	d.save(ctx, rec)
 	rec.LeaseOwner, rec.LeaseUntil = "", time.Time{}
+	if err != nil && errors.Is(context.Cause(work), errClaimLost) {
+		err = d.inProgress(errClaimLost)
+	}
 	return res, rec, err
 }
 
@@ -60,7 +66,8 @@ func (d *Durable) outcome(rec *Record, res ra.Result, err error, now time.Time) 
 		// It is at the authority; only the certificate is not here.
 		rec.State, rec.ReqID, rec.Next = Pending, f.ReqID, now.Add(d.cfg.PollFirst)
 	case unsettled(err):
-		rec.State, rec.Next = Unknown, now
+		// It may have waited for its turn until now.
+		rec.State, rec.Submitted, rec.Next = Unknown, now, now
 	default:
 		rec.State, rec.Next = Failed, time.Time{}
 	}
@@ -76,26 +83,41 @@ func unsettled(err error) bool {
 	return !f.Unsent && f.Code.Row().Unsettled || errors.Is(err, fault.OutcomeUnknown)
 }
 
-// hold keeps the claim on a record until it is released.
-func (d *Durable) hold(ctx context.Context, id string) (release func()) {
+// hold keeps the claim on a record until it is released. If it is lost, because
+// the database could not be reached or this process was suspended, the work's
+// context ends: what still waits for its turn must not be sent when others may
+// already have found that it never arrived.
+func (d *Durable) hold(ctx context.Context, id string) (work context.Context, release func()) {
+	work, lose := context.WithCancelCause(ctx)
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		tick := time.NewTicker(d.cfg.Lease / 3)
 		defer tick.Stop()
-		for {
+		for until := time.Now().Add(d.cfg.Lease); ; {
 			select {
 			case <-tick.C:
 			case <-ctx.Done():
 				return
 			}
-			if held, err := d.cfg.Store.Extend(ctx, id, d.claim.Owner, time.Now().Add(d.cfg.Lease)); (err != nil || !held) && ctx.Err() == nil {
-				d.log.Warn("the claim on a request could not be prolonged", zap.String("record", id), zap.Bool("held", held), zap.Error(err))
+			next := time.Now().Add(d.cfg.Lease)
+			held, err := d.cfg.Store.Extend(ctx, id, d.claim.Owner, next)
+			switch {
+			case ctx.Err() != nil:
+				return
+			case err == nil && held:
+				until = next
+				continue
+			}
+			d.log.Warn("the claim on a request could not be prolonged", zap.String("record", id), zap.Bool("held", held), zap.Error(err))
+			if err == nil || time.Now().After(until) {
+				lose(errClaimLost)
+				return
 			}
 		}
 	}()
-	return func() { cancel(); <-done }
+	return work, func() { cancel(); <-done; lose(nil) }
 }
 
 // save writes a record that this process has claimed, and gives up the claim.

@@ -3,6 +3,7 @@ package chain
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -65,7 +66,7 @@ func (r Request) read(ctx context.Context) (o Options, extra []*Input, err error
 	if _, err = r.Profile.lookup(); err != nil {
 		return o, nil, err
 	}
-	if err = r.superfluous(); err != nil {
+	if err = errors.Join(r.superfluous(), r.streams()); err != nil {
 		return o, nil, err
 	}
 	if o.At, err = ParseTime(r.At, time.Now()); err != nil {
@@ -115,6 +116,24 @@ func (r Request) superfluous() error {
 		if o.given && !slices.Contains(o.by, r.Profile) {
 			return &UsageError{fmt.Sprintf("%s has no meaning for %s", o.name, r.Profile)}
 		}
+	}
+	return nil
+}
+
+// streams says what cannot be had of standard input and output: a second
+// reader finds the first one's end, and the report is on standard output.
+func (r Request) streams() error {
+	n := 0
+	for _, name := range slices.Concat(r.Files, r.Trust, r.Peer, r.PeerTrust, []string{r.CSR}) {
+		if name == "-" {
+			n++
+		}
+	}
+	switch {
+	case n > 1:
+		return &UsageError{"standard input (-) can be read once only; give files"}
+	case r.Fix == "-":
+		return &UsageError{"--fix needs the name of a file: the report is on standard output"}
 	}
 	return nil
 }

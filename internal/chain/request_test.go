@@ -37,6 +37,8 @@ func TestRequestUsage(t *testing.T) {
 		{"EKU", Request{Profile: CAPFLSC, Files: []string{leaf}, EKU: []string{"all"}}, `"all" is no extended key usage`},
 		{"a CSR for a phone", Request{Profile: CAPFLSC, Files: []string{leaf}, CSR: leaf}, "--csr has no meaning for capf-lsc"},
 		{"a device for OME", Request{Profile: OMEUpload, Files: []string{leaf}, VerifyName: device}, "--verify-name has no meaning for ome-upload"},
+		{"standard input twice", Request{Profile: OMEUpload, Files: []string{"-"}, CSR: "-"}, "standard input (-) can be read once only"},
+		{"repair to standard output", Request{Profile: OMEUpload, Files: []string{leaf}, Fix: "-"}, "--fix needs the name of a file"},
 		{"absent file", Request{Profile: OMEUpload, Files: []string{leaf + "x"}}, "no such file"},
 		{"no request", Request{Profile: OMEUpload, Files: []string{leaf}, CSR: leaf}, "read certificate request"},
 		{"unreadable LSC", Request{Profile: CAPFLSC, Files: []string{junk}}, "neither PEM, nor DER"},

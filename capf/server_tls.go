@@ -125,10 +125,18 @@ func CheckServerCertificate(c *x509.Certificate, now time.Time) error {
 // file. If there is no such file it generates them and keeps them there,
 // readable by the owner alone.
 func LoadServerCertificate(path string, subject pkix.Name, now time.Time) (tls.Certificate, error) {
-	text, err := os.ReadFile(path)
+	cert, err := ReadServerCertificate(path, now)
 	if errors.Is(err, fs.ErrNotExist) {
 		return newServerFile(path, subject, now)
 	}
+	return cert, err
+}
+
+// ReadServerCertificate reads CAPF's certificate chain and key from one PEM
+// file, and verifies that phones would accept it. The error wraps
+// fs.ErrNotExist if there is no such file.
+func ReadServerCertificate(path string, now time.Time) (tls.Certificate, error) {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("capf: read the server's certificate: %w", err)
 	}

@@ -58,6 +58,9 @@ func TestPhoneInstallsFetchesDeletes(t *testing.T) {
 	c.device(t, "show", name).want(t, 0, "auth-string")
 	phone("--auth-string", "123456").want(t, 0, "1 succeeded", "install")
 	c.device(t, "show", name).want(t, 0, "3 ", "LAB-ISSUING-CA")
+	if strings.Contains(read(t, c.ca), "PRIVATE KEY") {
+		t.Error("what phones are to trust holds CAPF's key")
+	}
 	if info, err := os.Stat(filepath.Join(c.dir, "phones", name+".pem")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the phone's key: %v, %v", info, err)
 	}
@@ -81,6 +84,29 @@ func TestPhoneInstallsFetchesDeletes(t *testing.T) {
 	onlineca(t, "stale-lsc", "list", "--config", c.config).want(t, 0, "NAME")
 	c.device(t, "remove", name).want(t, 0, "1 removed")
 	c.device(t, "remove", name).want(t, 1, name)
+}
+
+// Devices can be added before the server's first start, with keys of any kind.
+// What CAPF's settings name is looked at by then, too.
+func TestCAPFBeforeTheFirstStart(t *testing.T) {
+	dir := t.TempDir()
+	config := filepath.Join(dir, "onlineca.yaml")
+	write(t, filepath.Join(dir, "password"), "secret")
+	write(t, filepath.Join(dir, "broken.pem"), "-----BEGIN NONSENSE-----\n")
+	const base = "https://localhost/certsrv"
+	write(t, config, settings(base)+"capf:\n  listen: 127.0.0.1:0\n  certificate: broken.pem\n  mic_trust: [missing.pem]\n  password_file: none\n  username: capf\n")
+	onlineca(t, "config", "check", config).want(t, 1, "capf.certificate", "capf.mic_trust", "capf.password_file")
+
+	write(t, config, settings(base)+"capf:\n  listen: 127.0.0.1:0\n")
+	device := func(verb string, args ...string) result {
+		return onlineca(t, append([]string{"device", verb, "--config", config}, args...)...)
+	}
+	device("add", "--key-order", "ec", "--ec-key-size", "521", "SEP00112233AAAA").want(t, 0, "1 added")
+	device("show", "SEP00112233AAAA").want(t, 0, "521")
+	device("add", "--ec-key-size", "200", "SEP00112233BBBB").want(t, 1, "256, 384 or 521")
+	device("add", "--ec-key-size", "P-256", "SEP00112233BBBB").want(t, 2, "256, 384 or 521")
+	device("list", "--code", "nonsense").want(t, 2, "no fault")
+	device("list", "--code", "auth-string").want(t, 0, "NAME")
 }
 
 func TestManyPhones(t *testing.T) {

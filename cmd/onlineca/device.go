@@ -123,6 +123,7 @@ the request, by an exchange that is unverified against hardware: say so with
 		{"model", "model, as in CP-8865: goes into the certificate's common name"},
 		{"key-order", "rsa (default), ec or ec-preferred"},
 		{"key-size", "size of its RSA key: 1024, 2048 (default), 3072 or 4096"},
+		{"ec-key-size", "size of its EC key: 256, 384 (default) or 521"},
 		{"issuer", "online, local or offline; default: that of the settings"},
 		{"signing", "encrypt: it can sign a request; none: it cannot; default: unknown, which is taken for none"},
 	} {
@@ -168,6 +169,11 @@ func newDeviceListCmd() *cobra.Command {
 			var err error
 			if f.Status, err = app.ParseStatus(status); err != nil {
 				return usagef(cmd, "--status: %w", err)
+			}
+		}
+		if f.Code != "" {
+			if err := app.CheckCode(f.Code); err != nil {
+				return usagef(cmd, "--code: %w", err)
 			}
 		}
 		if expires != 0 {
@@ -219,7 +225,7 @@ func newDeviceShowCmd() *cobra.Command {
 		for _, row := range [][2]string{
 			{"name", d.Name}, {"model", d.Model},
 			{"authentication", d.AuthMode.String()},
-			{"key order", d.KeyOrder.String()}, {"RSA key size", d.KeySize.String()}, {"EC key size", fmt.Sprint(d.ECKeySize)},
+			{"key order", d.KeyOrder.String()}, {"RSA key size", d.KeySize.String()}, {"EC key size", fmt.Sprint(cmp.Or(d.ECKeySize, 384))},
 			{"issuer", cmp.Or(string(d.Issuer), "that of the settings")}, {"signing", cmp.Or(string(d.Signing), "unknown")},
 			{"operation", d.Operation.String()}, {"finish by", app.FormatFinishBy(d.FinishBy)},
 			{"status", fmt.Sprintf("%d %s", int(d.Status), d.Status)}, {"reason", d.Reason}, {"code", d.Code},
@@ -261,7 +267,8 @@ func newDeviceImportCmd() *cobra.Command {
 		Short: "Add and change devices by a CSV file with a header",
 		Long: `Add and change devices by a CSV file with a header: all lines or, if one is
 wrong, none. Only the column "name" must be there; an empty value leaves a device
-as it is. "onlineca device export" shows the columns. "-" is standard input.`,
+as it is, and an authentication string without a mode makes the mode that of the
+string. "onlineca device export" shows the columns. "-" is standard input.`,
 		Args: cobra.ExactArgs(1),
 	}, func(cmd *cobra.Command, t table, args []string) error {
 		in := cmd.InOrStdin()

@@ -46,13 +46,13 @@ func TestREADMEsPhone(t *testing.T) {
 	write(t, filepath.Join(c.dir, "pin"), "123456\n")
 	lines := server(t, "Ctrl-C", "serve", "--config", config)
 	here := map[string]string{
-		"onlineca.yaml":           config,
-		"pin":                     filepath.Join(c.dir, "pin"),
-		"onlineca-state/capf.pem": filepath.Join(c.dir, "state", "capf.pem"),
-		"localhost:3804":          find(t, lines, `CAPF +(\S+),`),
+		"onlineca-state/capf-certificate.pem": "state/capf-certificate.pem",
+		"localhost:3804":                      find(t, lines, `CAPF +(\S+),`),
 	}
+	readme := read(t, "../../README.md")
+	t.Chdir(c.dir) // where onlineca.yaml is
 	found := 0
-	for line := range strings.Lines(read(t, "../../README.md")) {
+	for line := range strings.Lines(readme) {
 		if !strings.HasPrefix(line, "onlineca device add ") && !strings.HasPrefix(line, "onlineca phone ") {
 			continue
 		}

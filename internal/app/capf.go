@@ -2,14 +2,18 @@ package app
 
 import (
 	"context"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -98,6 +102,45 @@ func (s *Settings) service(anchors []*x509.Certificate) capf.Service {
 	return v
 }
 
+// capfTrustPath is where a start leaves CAPF's certificate without its key, for
+// the phones' trust lists.
+func capfTrustPath(s Settings) string { return filepath.Join(s.State, "capf-certificate.pem") }
+
+// trust reads the CAs that phones may authenticate by.
+func (c *CAPFSettings) trust() (lsc, mic []*x509.Certificate, err error) {
+	lsc, err = ReadCertificates("capf.lsc_trust", c.LSCTrust...)
+	mic, micErr := ReadCertificates("capf.mic_trust", c.MICTrust...)
+	return lsc, mic, errors.Join(err, micErr)
+}
+
+// loadCAPF reads every file that CAPF's settings name, where there is to be a
+// CAPF. The certificate may be missing: the first start makes it.
+func (p *parts) loadCAPF(c *CAPFSettings) error {
+	if c.Listen == "" {
+		return nil
+	}
+	_, _, err := c.trust()
+	errs := []error{err}
+	cert, err := capf.ReadServerCertificate(c.Certificate, time.Now())
+	switch _, ok := cert.PrivateKey.(*rsa.PrivateKey); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		errs = append(errs, fmt.Errorf("capf.certificate: %w", err))
+	case c.LegacyTLS && !ok:
+		errs = append(errs, fmt.Errorf("capf.legacy_tls: the key in %s is not RSA, and phones of the 7900 series speak nothing else", c.Certificate))
+	}
+	p.warnOpen("capf.certificate", c.Certificate)
+	if c.PasswordFile != "" {
+		_, err := ReadPassword("capf.password_file", c.PasswordFile)
+		errs = append(errs, err)
+		p.warnOpen("capf.password_file", c.PasswordFile)
+	}
+	if c.LegacyTLS {
+		p.warn("capf.legacy_tls: TLS 1.0 and RSA key exchange are not secure: switch them off when the last phone of the 7900 series is gone")
+	}
+	return errors.Join(errs...)
+}
+
 // runningCAPF is CAPF in the process of the registration authority.
 type runningCAPF struct {
 	server  *capf.Server
@@ -113,6 +156,9 @@ func startCAPF(ctx context.Context, s Settings, p Parts, ca func() []*x509.Certi
 	if err != nil {
 		return nil, err
 	}
+	if err := keepCertificates(s, capfTrustPath(s), cert.Certificate); err != nil {
+		return nil, err
+	}
 	r := new(runningCAPF)
 	defer func() {
 		if err != nil {
@@ -125,19 +171,13 @@ func startCAPF(ctx context.Context, s Settings, p Parts, ca func() []*x509.Certi
 	if r.listen, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.CAPF.Listen); err != nil {
 		return nil, fmt.Errorf("capf.listen: %w", err)
 	}
-	parts := CAPFParts{Certificate: cert, Devices: r.devices, CA: ca, LSCTrust: ca(), Log: p.Log}
-	var errs []error
-	for _, t := range []struct {
-		key   string
-		paths []string
-		certs *[]*x509.Certificate
-	}{{"capf.lsc_trust", s.CAPF.LSCTrust, &parts.LSCTrust}, {"capf.mic_trust", s.CAPF.MICTrust, &parts.MICTrust}} {
-		more, err := ReadCertificates(t.key, t.paths...)
-		errs = append(errs, err)
-		*t.certs = append(*t.certs, more...)
-	}
-	if err := errors.Join(errs...); err != nil {
+	lscTrust, micTrust, err := s.CAPF.trust()
+	if err != nil {
 		return nil, err
+	}
+	parts := CAPFParts{
+		Certificate: cert, Devices: r.devices, CA: ca,
+		LSCTrust: slices.Concat(ca(), lscTrust), MICTrust: micTrust, Log: p.Log,
 	}
 	if parts.EST, err = s.ownEST(p, est); err != nil {
 		return nil, err

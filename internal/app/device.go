@@ -8,10 +8,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/onlineca/onlineca/capf"
 	"github.com/onlineca/onlineca/capf/devices"
+	"github.com/onlineca/onlineca/ra/fault"
 )
 
 // The device table's values, for those who compose commands from them.
@@ -29,6 +33,10 @@ func OpenDevices(ctx context.Context, config string) (*DeviceTable, Settings, er
 	s, err := ReadSettings(config)
 	if err != nil {
 		return nil, s, err
+	}
+	// The first device may be added before the server's first start.
+	if err := os.MkdirAll(filepath.Dir(s.CAPF.Devices), 0o700); err != nil {
+		return nil, s, fmt.Errorf("capf.devices: %w", err)
 	}
 	t, err := devices.Open(ctx, s.CAPF.Devices)
 	return t, s, err
@@ -48,6 +56,12 @@ func NewDevice(name string, words map[string]string) (Device, error) {
 	}
 	set("auth", func(v string) (err error) { d.AuthMode, err = capf.ParseAuthMode(v); return err })
 	set("key-order", func(v string) (err error) { d.KeyOrder, err = capf.ParseKeyOrder(v); return err })
+	set("ec-key-size", func(v string) (err error) {
+		if d.ECKeySize, err = strconv.Atoi(v); err != nil {
+			err = fmt.Errorf("%q is no size of an EC key: use 256, 384 or 521", v)
+		}
+		return err
+	})
 	set("key-size", func(v string) (err error) { d.KeySize, err = capf.ParseKeySize(v); return err })
 	set("issuer", func(v string) error { d.Issuer = capf.IssuerKind(v); return nil })
 	set("signing", func(v string) error { d.Signing = capf.Signing(v); return nil })
@@ -138,6 +152,14 @@ func ParseOperation(s string) (Operation, error) { return capf.ParseOperation(s)
 
 // ParseStatus reads a certificate status by its words or its number.
 func ParseStatus(s string) (capf.Status, error) { return capf.ParseStatus(s) }
+
+// CheckCode returns an error unless there is a fault of that name.
+func CheckCode(name string) error {
+	if _, ok := fault.Lookup(name); !ok {
+		return fmt.Errorf("there is no fault %q: docs/failures.md lists them", name)
+	}
+	return nil
+}
 
 // FormatFinishBy writes a deadline as the product does, 2019:01:20:12:00.
 func FormatFinishBy(t time.Time) string { return capf.FormatFinishBy(t) }

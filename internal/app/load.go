@@ -63,6 +63,7 @@ func (s *Settings) load() (parts, error) {
 		note(err)
 		p.warnOpen("tls.key", s.TLS.Key)
 	}
+	note(p.loadCAPF(&s.CAPF))
 	if s.Certsrv.TLS.MatchCommonName {
 		p.warn("certsrv.tls.match_common_name: an IIS certificate without subject alternative names is accepted by its common name; better give IIS a certificate with a DNS name")
 	}

@@ -86,7 +86,7 @@ func Serve(ctx context.Context, o ServeOptions) (err error) {
 			return startErr
 		}
 		defer func() { err = errors.Join(err, phones.close()) }()
-		fmt.Fprintf(o.Out, "CAPF      %s, its certificate is in %s\n", phones.listen.Addr(), s.CAPF.Certificate)
+		fmt.Fprintf(o.Out, "CAPF      %s, its certificate is in %s\n", phones.listen.Addr(), capfTrustPath(s))
 		g.Go(func() error { return phones.server.Serve(ctx, phones.listen) })
 	}
 	fmt.Fprintln(o.Out, "\nIt stays up until Ctrl-C.")
@@ -108,15 +108,25 @@ func (e *ESTSettings) scheme() string {
 func chainPath(s Settings) string { return filepath.Join(s.State, "ca-chain.pem") }
 
 func keepChain(s Settings, chain []*x509.Certificate) error {
+	ders := make([][]byte, len(chain))
+	for i, c := range chain {
+		ders[i] = c.Raw
+	}
+	return keepCertificates(s, chainPath(s), ders)
+}
+
+// keepCertificates writes certificates to a file of the state directory, for
+// whoever is to trust them.
+func keepCertificates(s Settings, path string, ders [][]byte) error {
 	var text []byte
-	for _, c := range chain {
-		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+	for _, der := range ders {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
 	}
 	if err := os.MkdirAll(s.State, 0o700); err != nil {
 		return fmt.Errorf("state: %w", err)
 	}
-	if err := renameio.WriteFile(chainPath(s), text, 0o644); err != nil {
-		return fmt.Errorf("state: write the CA's chain: %w", err)
+	if err := renameio.WriteFile(path, text, 0o644); err != nil {
+		return fmt.Errorf("state: write certificates: %w", err)
 	}
 	return nil
 }

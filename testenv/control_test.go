@@ -9,9 +9,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
@@ -95,6 +97,29 @@ func TestControl(t *testing.T) {
 	}
 	if want.Time = list[0].Time; list[0] != want {
 		t.Errorf("request %+v, want %+v", list[0], want)
+	}
+}
+
+// TestControlIsDocumented: docs/certsrv.md has every call, and no other.
+func TestControlIsDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../docs/certsrv.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var documented []string
+	for _, m := range regexp.MustCompile("(?m)^\\| ([A-Z]+) \\| `/control/(\\w+)` \\| (?:`([^`]*)`)? ?\\|").FindAllStringSubmatch(string(doc), -1) {
+		documented = append(documented, strings.TrimSpace(m[1]+" "+m[2]+" "+m[3]))
+	}
+	v := visit(t, testenv.Config{})
+	api := httptest.NewServer(v.s.ControlHandler())
+	defer api.Close()
+	_, list := control(t, api.URL, "GET", "", "")
+	var there []string
+	for _, m := range regexp.MustCompile(`(?m)^([A-Z]+) +/control/(\w+) +(\{.*?\})?`).FindAllStringSubmatch(list, -1) {
+		there = append(there, strings.TrimSpace(m[1]+" "+m[2]+" "+m[3]))
+	}
+	if diff := cmp.Diff(there, documented); diff != "" || len(there) < 10 {
+		t.Errorf("%d calls (-there +documented):\n%s", len(there), diff)
 	}
 }
 

@@ -125,3 +125,16 @@ func TestRealTarget(t *testing.T) {
 		t.Errorf("%d failed logons, %d submissions", s.FailedLogons(), s.Submissions())
 	}
 }
+
+// TestEnvironmentIsDocumented: docs/certsrv.md names the variables.
+func TestEnvironmentIsDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/certsrv.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{conformance.EnvURL, conformance.EnvUser, conformance.EnvPasswordFile, conformance.EnvCA, conformance.EnvTemplate} {
+		if !strings.Contains(string(doc), "| `"+name+"` |") {
+			t.Errorf("docs/certsrv.md lacks %s", name)
+		}
+	}
+}

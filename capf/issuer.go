@@ -22,9 +22,15 @@ import (
 // known.
 type OnlineCA interface {
 	// EnrollCSR gets the certificate for a device's PKCS#10 request. The error
-	// wraps a *fault.Fault.
+	// wraps a *fault.Fault, and is in the log already.
 	EnrollCSR(ctx context.Context, device string, session int, csr []byte) (*LSC, error)
 }
+
+// toldError is an error of the Online CA's. The trace has the lines that the
+// product writes of it, which do not say why, and the log the reason.
+type toldError struct{ error }
+
+func (e toldError) Unwrap() error { return e.error }
 
 // issuance is a request that is with the Online CA, whether its phone waits for
 // it or not.
@@ -41,6 +47,7 @@ type issuance struct {
 func (s *Server) failed(err error) *failure {
 	f := faultFailure(err)
 	f.unrecorded = true
+	_, f.told = errors.AsType[toldError](err)
 	if f.keep && !s.cfg.OneAttempt {
 		f.later = max(s.cfg.RetryDelay, fault.Of(err).RetryAfter)
 	}
@@ -88,7 +95,7 @@ func (s *Server) enrollCSR(ctx context.Context, name string, session int, csr []
 	}
 	lsc, err := s.cfg.Online.EnrollCSR(ctx, name, session, csr)
 	if err != nil {
-		return nil, err
+		return nil, toldError{err}
 	}
 	return lsc, forRequest(name, lsc, csr)
 }

@@ -259,6 +259,8 @@ type failure struct {
 	unrecorded bool
 	// end is the reason of END_SESSION, 7 if 0.
 	end wire.Reason
+	// told says that the trace has the lines that the product writes of it.
+	told bool
 }
 
 func (f *failure) Error() string { return f.err.Error() }

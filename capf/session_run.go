@@ -39,7 +39,9 @@ func (p *session) run(ctx context.Context) {
 	if !errors.As(err, &f) {
 		f = p.fail(OpFailed, err)
 	}
-	p.say(ctx, true, "%v", f.err)
+	if !f.told {
+		p.say(ctx, true, "%v", f.err)
+	}
 	if !f.unrecorded && p.device.Name != "" && (!p.claimed || p.srv.owns(p)) {
 		p.recordFailure(ctx, f)
 	}

@@ -157,7 +157,7 @@ func (a *analysis) verdictOf(e *enrolment) *verdict {
 
 func (a *analysis) firstOf(e *enrolment) *verdict {
 	for _, try := range []func(*enrolment) *verdict{
-		a.byOwn, a.byFailures, a.byNotes, a.byMarks, a.byStatus, a.byReason, a.byLogin, a.byNumber, a.tooLate, a.byWeb, a.byStart, a.byRV,
+		a.byOwn, a.byFailures, a.byNotes, a.byReason, a.byMarks, a.byStatus, a.byLogin, a.byNumber, a.tooLate, a.byWeb, a.byStart, a.byRV,
 	} {
 		if v := try(e); v != nil {
 			return v

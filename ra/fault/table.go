@@ -377,7 +377,6 @@ var table = [...]Row{
 		HRESULTs: []uint32{0x8009310b, 0x80093102, 0x80093100, 0x80093101, 0x80093103, 0x80093104, 0x80093105, 0x80093106, 0x80093107, 0x80093108, 0x80093109, 0x8009310a},
 		Shows: []Sighting{
 			{LogCAPF, "Enrollment rv = 9 (EST_ERR_BAD_PKCS10) with pkcs7 length = 0"},
-			{LogCAPF, "the certificate request is not a PKCS#10 request"},
 		},
 	},
 	BadCSRSignature: {
@@ -388,7 +387,6 @@ var table = [...]Row{
 		HRESULTs: []uint32{0x80090006},
 		Shows: []Sighting{
 			{LogCAPF, "Enrollment rv = 9 (EST_ERR_BAD_PKCS10) with pkcs7 length = 0"},
-			{LogCAPF, "the signature of the certificate request is wrong"},
 		},
 	},
 	KeyTooShort: {
@@ -709,7 +707,7 @@ var table = [...]Row{
 		Cause: "The certificates of the CA that issues LSCs are not in CAPF-trust or CallManager-trust, so LSCs are issued but not accepted.",
 		Fix:   "Import the root and every intermediate into CAPF-trust and CallManager-trust, and restart the services.",
 		EST:   ESTNone, Retry: AfterFix, DeviceStatus: 9, Operation: 4,
-		Shows: []Sighting{{LogCAPF, "CAPF_OP_FAIL_INVALID_LSC"}, {LogCAPF, "the CA's chain is missing from a trust store"}},
+		Shows: []Sighting{{LogCAPF, "CAPF_OP_FAIL_INVALID_LSC"}, {LogOwn, "code capf-trust-missing"}},
 	},
 	CAPFCertificate: {
 		Name: "capf-certificate", Symptom: "phones do not accept CAPF's own certificate",

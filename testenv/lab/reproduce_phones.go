@@ -179,9 +179,6 @@ func (c *cast) byRequest(ctx context.Context, n int) error {
 		}
 		id := event.WithID(ctx, uuid.NewString())
 		_, err = c.enroller.EnrollCSR(id, name, i+1, csr)
-		if err != nil { // as a session ends
-			event.Emit(id, c.log, event.CAPFTrace{Session: event.Session{Number: i + 1, Device: name}, Text: err.Error(), Error: true})
-		}
 		_, _ = c.table.Update(ctx, name, func(d *capf.Device) error {
 			f := fault.Of(err)
 			if f == nil {

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"archive/tar"
+	"bytes"
 	"compress/gzip"
 	"encoding/xml"
 	"errors"
@@ -100,6 +101,19 @@ func TestOtherFailuresAreNotTakenForIt(t *testing.T) {
 		}
 		if got := r.differences(r.look()); len(got) == 0 {
 			t.Errorf("the logs of %s pass for %s", code.String(), other.String())
+		}
+	}
+}
+
+// The product's traces do not say why an enrolment failed, and neither do ours.
+func TestTheTraceDoesNotSayWhatTheProductDoesNot(t *testing.T) {
+	for _, code := range []fault.Code{fault.Template, fault.DeniedByPolicy, fault.MalformedCSR, fault.ESTUnreachable, fault.CAPFTrustMissing} {
+		trace, err := os.ReadFile(filepath.Join(reproduced(t, code).Dir, filepath.FromSlash(zaplog.CAPFFile)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if symptom := code.Row().Symptom; bytes.Contains(trace, []byte(symptom)) || bytes.Contains(trace, []byte("["+code.String()+"]")) {
+			t.Errorf("the CAPF trace of %s says: %s", code.String(), symptom)
 		}
 	}
 }

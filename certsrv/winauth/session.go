@@ -210,6 +210,10 @@ func (p *Pool) exchange(req *http.Request, s *session) (answer, error) {
 	if errors.Is(err, errSessionOver) {
 		return answer{}, err
 	}
+	if err == nil && ctx.Err() != nil {
+		_ = resp.Body.Close() // the server answered because it was being cut off
+		err = ctx.Err()
+	}
 	if err != nil {
 		return answer{}, &PhaseError{Phase: PhaseFirstByte, Sent: true, Elapsed: p.cfg.Now().Sub(start), Err: orContext(ctx, err)}
 	}

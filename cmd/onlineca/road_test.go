@@ -136,6 +136,16 @@ func TestEnrollRefused(t *testing.T) {
 	}
 }
 
+// The CA is named as people name it, the DC attributes of Active Directory
+// among it.
+func TestServeNamesTheCA(t *testing.T) {
+	c := startRoad(t, "")
+	lines := server(t, "clients trust it by", "serve", "--config", filepath.Join(c.dir, "onlineca.yaml"))
+	if got, want := find(t, lines, `^CA +(.*)`), "CN=LAB-ISSUING-CA,DC=lab,DC=example"; got != want {
+		t.Errorf("the CA is %s, want %s", got, want)
+	}
+}
+
 // What keeps the registration authority from starting is named, with a hint.
 func TestServeFails(t *testing.T) {
 	dir := t.TempDir()

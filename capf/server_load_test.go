@@ -330,13 +330,21 @@ func TestLegacyTLS(t *testing.T) {
 		b.roots.AddCert(b.srv.cfg.Certificate.Leaf)
 		cfg := b.phoneConfig(testDevice)
 		cfg.Version = 2
+		cfg.LegacyTLS = true
+		var spoken uint16
 		cfg.TLS = func(c *tls.Config) {
-			c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS10
-			c.CipherSuites = []uint16{tls.TLS_RSA_WITH_AES_256_CBC_SHA, tls.TLS_RSA_WITH_AES_128_CBC_SHA}
+			verify := c.VerifyConnection
+			c.VerifyConnection = func(s tls.ConnectionState) error {
+				spoken = s.Version
+				return verify(s)
+			}
 		}
 		if legacy {
 			mustRun(t, cfg)
-			cfg.TLS = nil // a phone of today is served beside it
+			if spoken != tls.VersionTLS10 {
+				t.Errorf("the old phone speaks %s", tls.VersionName(spoken))
+			}
+			cfg.LegacyTLS = false // a phone of today is served beside it
 			mustRun(t, cfg)
 		} else {
 			wantFailure(t, cfg, phone.FailTLS)

@@ -72,9 +72,8 @@ func (p *Phone) tlsConfig() *tls.Config {
 		DynamicRecordSizingDisabled: true,
 	}
 	if p.cfg.LegacyTLS {
-		c.MinVersion = tls.VersionTLS10
+		c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS10
 		c.CipherSuites = []uint16{tls.TLS_RSA_WITH_AES_256_CBC_SHA, tls.TLS_RSA_WITH_AES_128_CBC_SHA}
-		c.MaxVersion = tls.VersionTLS12
 	}
 	if p.cfg.TLS != nil {
 		p.cfg.TLS(c)

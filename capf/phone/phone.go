@@ -67,7 +67,8 @@ type Config struct {
 	// Patience limits the wait for each message of CAPF's, 90 s if 0. Real
 	// phones' patience is unknown.
 	Patience time.Duration
-	// LegacyTLS allows TLS 1.0 and RSA key exchange.
+	// LegacyTLS speaks TLS 1.0 with RSA key exchange and nothing else, as phones
+	// of the 7900 series.
 	LegacyTLS bool
 	// TLS, if not nil, may change the TLS configuration before it is used.
 	TLS func(*tls.Config)
@@ -76,6 +77,9 @@ type Config struct {
 	// Sleep waits between attempts; nil means a timer. It returns early when
 	// ctx ends.
 	Sleep func(ctx context.Context, d time.Duration)
+	// Retrying, if not nil, is told of a failure after which the phone tries
+	// again, and how long it waits before.
+	Retrying func(err error, delay time.Duration)
 	// Observe, if not nil, is told of each message, before it is acted on.
 	Observe func(sent bool, m wire.Message)
 }
@@ -208,6 +212,9 @@ func (p *Phone) Run(ctx context.Context) (Result, error) {
 		delay := p.cfg.RetryDelay
 		if e.After > 0 {
 			delay = e.After
+		}
+		if p.cfg.Retrying != nil {
+			p.cfg.Retrying(err, delay)
 		}
 		p.cfg.Sleep(ctx, delay)
 	}

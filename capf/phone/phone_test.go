@@ -20,6 +20,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -357,6 +358,13 @@ func TestRetries(t *testing.T) {
 	refused := func(c *peer) { lost(c); c.send("55 0f 00000001 0004 | 01 0001 09") }
 	cfg := f.config(lost, later, refused, lost)
 	cfg.Retries, cfg.Sleep = 0, func(_ context.Context, d time.Duration) { slept = append(slept, d) }
+	var told []time.Duration
+	cfg.Retrying = func(err error, d time.Duration) {
+		if err == nil {
+			t.Error("it tries again because of nothing")
+		}
+		told = append(told, d)
+	}
 	r, err := phone.Run(t.Context(), cfg)
 	var e *phone.Error
 	if !errors.As(err, &e) || e.Failure != phone.FailUnknown || r.Attempts != 3 {
@@ -364,6 +372,9 @@ func TestRetries(t *testing.T) {
 	}
 	if len(slept) != 2 || slept[0] != 30*time.Second || slept[1] != 5*time.Second {
 		t.Errorf("pauses %v", slept)
+	}
+	if !slices.Equal(told, slept) {
+		t.Errorf("it said %v and waited %v", told, slept)
 	}
 }
 

@@ -126,6 +126,39 @@ func TestManyPhones(t *testing.T) {
 	}
 }
 
+// What cannot be meant is said at once, and not after the pauses between a
+// phone's attempts.
+func TestPhoneUsage(t *testing.T) {
+	for want, args := range map[string][]string{
+		"HOST:PORT":                 {"--capf", "localhost"},
+		"no key type":               {"--capf", "localhost:3804", "--key", "rsa512"},
+		"leaves room":               {"--capf", "localhost:3804", "--count", "300", "--name-prefix", "SEP0011223344"},
+		"ENCRYPT exchange":          {"--capf", "localhost:3804", "--encrypt-request", "9"},
+		"numbers up to 255":         {"--capf", "localhost:3804", "--encrypt-element", "262"},
+		"none of the others":        {"--capf", "localhost:3804", "--null", "--auth-string", "1234"},
+		"required flag(s) \"capf\"": nil,
+	} {
+		onlineca(t, append([]string{"phone", "--ca", "capf.pem"}, args...)...).want(t, 2, want)
+	}
+}
+
+// Each form of the exchange by which a phone signs can be set at both ends. The
+// TLS secrets of the connections are for Wireshark.
+func TestEncryptFormAtBothEnds(t *testing.T) {
+	c := startCAPFRoad(t, "  encrypt: {request: 5, element: 14, bare: true}\n")
+	const name = "SEP00112233AAAA"
+	c.device(t, "add", "--signing", "encrypt", name).want(t, 0)
+	phone := func(args ...string) result {
+		return c.phone(t, append([]string{"--device", name, "--key", "rsa2048"}, args...)...)
+	}
+	phone().want(t, 1, "ENCRYPT")
+	keys := filepath.Join(c.dir, "keys.log")
+	phone("--encrypt-request", "5", "--encrypt-element", "14", "--encrypt-bare", "--tls-keys", keys).want(t, 0, "install")
+	if text := read(t, keys); !strings.Contains(text, "SERVER_TRAFFIC_SECRET_0 ") {
+		t.Errorf("the TLS secrets: %q", text)
+	}
+}
+
 // An offline CA, here openssl, gets the requests and gives certificates.
 func TestOfflineCA(t *testing.T) {
 	interop.Need(t, "openssl")

@@ -26,9 +26,11 @@ generate a key, sign the request, store the certificate, show it or delete it.
 The CAPF may be this program's, another's or a CUCM's; how a phone signs a
 request is unverified against hardware (see docs/capf.md).
 
-With --count there are many phones at once, named PREFIX and a number. A fleet
-of 1000 or more shares 16 keys unless --key-pool says otherwise: making RSA keys
-would cost more than everything else. That is said when it happens.
+With --count there are many phones at once, named PREFIX and a number. CAPF lets
+no more than 64 in from one address, unless max_per_address in its settings says
+otherwise. A fleet of 1000 or more shares 16 keys unless --key says EC, or
+--key-pool otherwise: making RSA keys would cost more than everything else. That
+is said when it happens.
 
 Exit status: 0 every phone's session ended well, 1 some did not, 2 usage.`,
 		Example: `  onlineca phone --capf localhost:3804 --ca capf.pem --auth-string 123456 --out .
@@ -47,7 +49,10 @@ Exit status: 0 every phone's session ended well, 1 some did not, 2 usage.`,
 			if o.Version != 2 && o.Version != 3 {
 				return usagef(cmd, "--version %d: 2 or 3", o.Version)
 			}
-			if o.Count >= manyPhones && !cmd.Flags().Changed("key-pool") {
+			if err := o.Check(); err != nil {
+				return usagef(cmd, "%w", err)
+			}
+			if o.Count >= manyPhones && o.CostlyKeys() && !cmd.Flags().Changed("key-pool") {
 				o.KeyPool = 16
 			}
 			if o.KeyPool > 0 {
@@ -86,8 +91,12 @@ Exit status: 0 every phone's session ended well, 1 some did not, 2 usage.`,
 	f.IntVar(&o.KeyPool, "key-pool", 0, "how many different keys the phones share; 0: each has its own")
 	f.IntVar(&o.Version, "version", 3, "version of the CAPF protocol, 2 or 3")
 	f.BoolVar(&o.NoEncrypt, "no-encrypt", false, "a phone that cannot sign a request, such as Jabber")
+	f.IntVar(&o.Encrypt.Request, "encrypt-request", 6, "`command` by which CAPF asks for a signature: 5, 6 or 22; as capf.encrypt of its settings")
+	f.IntVar(&o.Encrypt.Element, "encrypt-element", 6, "`element` that carries it: 6, 14 or 15")
+	f.BoolVar(&o.Encrypt.Bare, "encrypt-bare", false, "the hash alone is sent: the phone puts the DigestInfo around it")
 	f.IntVar(&o.Retries, "retries", 3, fmt.Sprintf("how often a phone tries again, %v apart", 30*time.Second))
 	f.BoolVar(&o.LegacyTLS, "legacy-tls", false, "TLS 1.0 and RSA key exchange, as 7900 series phones")
+	f.StringVar(&o.TLSKeys, "tls-keys", "", "`file` to append the TLS secrets to, for Wireshark")
 	f.StringVar(&o.Out, "out", "", "`directory` for DEVICE.pem, certificate and key")
 	cmd.MarkFlagsMutuallyExclusive("auth-string", "auth-string-file", "null", "lsc", "mic")
 	for _, name := range []string{"capf", "ca"} {

@@ -51,7 +51,7 @@ func newRootCmd() *cobra.Command {
 }
 
 // wrapArgs makes every command's complaint about its arguments, and about flags
-// that are missing, a usage error.
+// that are missing or exclude each other, a usage error.
 func wrapArgs(cmd *cobra.Command) {
 	check := cmd.Args
 	if check == nil {
@@ -61,6 +61,9 @@ func wrapArgs(cmd *cobra.Command) {
 		err := check(cmd, args)
 		if err == nil {
 			err = cmd.ValidateRequiredFlags()
+		}
+		if err == nil {
+			err = cmd.ValidateFlagGroups()
 		}
 		if err != nil {
 			return usagef(cmd, "%w", err)

@@ -2,10 +2,12 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/mattn/go-isatty"
 	"github.com/schollz/progressbar/v3"
 
+	"github.com/onlineca/onlineca/capf"
 	"github.com/onlineca/onlineca/capf/phone"
 	"github.com/onlineca/onlineca/capf/wire"
 )
@@ -40,19 +43,60 @@ type PhoneOptions struct {
 
 	Version   int
 	NoEncrypt bool
+	// Encrypt is the form of the exchange by which the phones sign requests.
+	Encrypt   EncryptSettings
 	Retries   int
 	Out       string // directory for DEVICE.pem, certificate and key; empty: nowhere
 	LegacyTLS bool
+	// TLSKeys is a file to append the connections' TLS secrets to, in the form
+	// that Wireshark reads; empty: nowhere.
+	TLSKeys string
 
-	// Progress shows how many phones are done.
+	// Progress shows how many phones are done, or why a single one tries again.
 	Progress io.Writer
 }
 
+// Check returns an error that says what is wrong with the options. No file is
+// read for it.
+func (o *PhoneOptions) Check() error {
+	if _, port, err := net.SplitHostPort(o.CAPF); err != nil || port == "" {
+		return fmt.Errorf("--capf %q: HOST:PORT is wanted, and the port of CAPF is %d as a rule", o.CAPF, capf.Port)
+	}
+	if o.Key != "" {
+		if _, err := wire.ParseKeySpec(o.Key); err != nil {
+			return fmt.Errorf("--key: %w", err)
+		}
+	}
+	if err := o.Encrypt.check(); err != nil {
+		return fmt.Errorf("--encrypt-request, --encrypt-element: %w", err)
+	}
+	_, err := o.names()
+	return err
+}
+
+// CostlyKeys tells whether so many keys take longer than everything else: RSA
+// keys do.
+func (o *PhoneOptions) CostlyKeys() bool {
+	spec, err := wire.ParseKeySpec(o.Key)
+	return err != nil || spec.Type == wire.RSA
+}
+
 // Phones has the phones of o call CAPF, and returns how they fared.
-func Phones(ctx context.Context, o PhoneOptions) (phone.Summary, error) {
+func Phones(ctx context.Context, o PhoneOptions) (sum phone.Summary, err error) {
+	if err := o.Check(); err != nil {
+		return phone.Summary{}, err
+	}
 	base, err := o.config()
 	if err != nil {
 		return phone.Summary{}, err
+	}
+	if o.TLSKeys != "" {
+		f, openErr := os.OpenFile(o.TLSKeys, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if openErr != nil {
+			return phone.Summary{}, fmt.Errorf("--tls-keys: %w", openErr)
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		base.TLS = func(c *tls.Config) { c.KeyLogWriter = f }
 	}
 	names, err := o.names()
 	if err != nil {
@@ -61,6 +105,11 @@ func Phones(ctx context.Context, o PhoneOptions) (phone.Summary, error) {
 	if o.Out != "" {
 		if err := os.MkdirAll(o.Out, 0o700); err != nil {
 			return phone.Summary{}, fmt.Errorf("output directory: %w", err)
+		}
+	}
+	if o.Progress != nil && len(names) == 1 {
+		base.Retrying = func(err error, delay time.Duration) {
+			fmt.Fprintf(o.Progress, "%s: %v; again in %v\n", names[0], err, delay)
 		}
 	}
 	show := o.progress(len(names))
@@ -79,7 +128,7 @@ func Phones(ctx context.Context, o PhoneOptions) (phone.Summary, error) {
 func (o *PhoneOptions) config() (phone.Config, error) {
 	c := phone.Config{
 		Server: o.CAPF, Version: uint8(o.Version), NoEncrypt: o.NoEncrypt, Dir: o.Out,
-		LegacyTLS: o.LegacyTLS, Retries: o.Retries,
+		Encrypt: o.Encrypt.style(), LegacyTLS: o.LegacyTLS, Retries: o.Retries,
 		Auth: phone.Auth{String: o.AuthString},
 	}
 	if o.Retries == 0 {
@@ -101,12 +150,12 @@ func (o *PhoneOptions) config() (phone.Config, error) {
 	if o.KeyPool > 0 {
 		c.Keys = (&phone.Pool{Size: o.KeyPool}).Key
 	}
-	for _, path := range []string{o.LSC, o.MIC} {
+	for flag, path := range map[string]string{"--lsc": o.LSC, "--mic": o.MIC} {
 		if path == "" {
 			continue
 		}
 		if c.Auth.Certificate, err = phone.LoadIdentity(path); err != nil {
-			return c, err
+			return c, fmt.Errorf("%s: %w", flag, err)
 		}
 	}
 	return c, nil

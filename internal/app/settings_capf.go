@@ -1,6 +1,7 @@
 package app
 
 import (
+	"fmt"
 	"path/filepath"
 	"time"
 
@@ -78,6 +79,14 @@ func (e EncryptSettings) style() wire.EncryptStyle {
 	return wire.EncryptStyle{Request: wire.Command(e.Request), Element: wire.Tag(e.Element), Bare: e.Bare}
 }
 
+// check returns an error unless the exchange has a form that is known here.
+func (e EncryptSettings) check() error {
+	if e.Request > 255 || e.Request < 0 || e.Element > 255 || e.Element < 0 {
+		return fmt.Errorf("request %d and element %d: commands and elements have numbers up to 255", e.Request, e.Element)
+	}
+	return e.style().Check()
+}
+
 func (c *CAPFSettings) defaults(state string) {
 	orString(&c.Issuer, string(capf.IssuerOnline))
 	orString(&c.Devices, filepath.Join(state, "devices.db"))
@@ -104,9 +113,7 @@ func (c *CAPFSettings) validate(v *mistakes) {
 		v.add("capf", "username and password_file go together: give both or neither")
 	}
 	v.oneOf("capf.issuer", c.Issuer, string(capf.IssuerOnline), string(capf.IssuerLocal), string(capf.IssuerOffline))
-	if c.Encrypt.Request > 255 || c.Encrypt.Request < 0 || c.Encrypt.Element > 255 || c.Encrypt.Element < 0 {
-		v.add("capf.encrypt", "request %d and element %d: commands and elements have numbers up to 255", c.Encrypt.Request, c.Encrypt.Element)
-	} else if err := c.Encrypt.style().Check(); err != nil {
+	if err := c.Encrypt.check(); err != nil {
 		v.add("capf.encrypt", "%v", err)
 	}
 	v.between("capf.validity_days", c.ValidityDays, 1, 1825)

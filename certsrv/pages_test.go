@@ -210,6 +210,9 @@ func bounded(t *testing.T, body []byte, parse func()) {
 
 // Large answers, made of what a parser looks for.
 func TestParsersAllocateInProportion(t *testing.T) {
+	if raceDetector {
+		t.Skip("with the race detector sync.Pool drops a part of what package regexp gives back to it")
+	}
 	for _, piece := range []string{
 		"x", ";", "<", "<!--", "<!-- -->", "&amp;", "\xff", "\r\n", `<Option Value="`, `<Option Value="E;User;1;1">`, `<Option Value=";;;;;;;;;;;;;;;;;;;;">`,
 		"<DD>\r\n\t\t0x80094800\r\n", "certnew.cer?ReqID=1", "ID=locInfoReqIDandReason 1 \"", "ID=locDenied ", "ID=locTitle>",

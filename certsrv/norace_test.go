@@ -1,0 +1,5 @@
+//go:build !race
+
+package certsrv
+
+const raceDetector = false

@@ -36,6 +36,8 @@ Exit status: 0 every failure appeared exactly as the table of failures says,
 			switch {
 			case list:
 				return listScenarios(cmd.OutOrStdout())
+			case c.Out == "":
+				return usagef(cmd, "--out: the name of a directory is missing")
 			case c.All == (len(args) > 0):
 				return usagef(cmd, "name the failures, or --all, or --list")
 			case c.Phones < 1 || c.Phones > maxPhones:

@@ -28,6 +28,7 @@ func TestReproduce(t *testing.T) {
 		{"reproduce", "internal"},
 		{"reproduce", "--all", "template"},
 		{"reproduce", "template", "--phones", "0"},
+		{"reproduce", "template", "--out", ""},
 	} {
 		onlineca(t, bad...).want(t, 2, "hint: ")
 	}

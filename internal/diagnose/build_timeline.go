@@ -38,14 +38,17 @@ func (a *analysis) timeline(e *enrolment) []moment {
 	if e.own != nil {
 		all = append(all, e.own.moments()...)
 	}
-	slices.SortStableFunc(all, func(x, y moment) int { return cmp.Compare(x.at, y.at) })
+	// IIS and error.log count in seconds: within one, the lines have the order.
+	slices.SortStableFunc(all, func(x, y moment) int {
+		return cmp.Or(cmp.Compare(x.at, y.at), cmp.Compare(x.log, y.log), cmp.Compare(x.ref.file, y.ref.file), cmp.Compare(x.ref.line, y.ref.line))
+	})
 	return all
 }
 
 // webName says which request to certsrv one was.
 var webName = map[web]string{
 	webOther: "another page of certsrv", webLogin: "GET /certsrv (login)", webPage: "GET certrqxt.asp (templates)",
-	webSubmit: "POST certfnsh.asp (the request)", webFetch: "GET certnew.cer (the certificate)", webChain: "GET certnew.p7b (the CA chain)",
+	webSubmit: "POST certfnsh.asp (the request)", webFetch: "GET certnew.cer (the certificate)", webChain: "GET of the CA chain",
 }
 
 func (s *session) moments() []moment {

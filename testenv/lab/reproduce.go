@@ -188,6 +188,9 @@ func (c *ReproduceConfig) one(ctx context.Context, code fault.Code, dir string) 
 	if err := r.play(ctx); err != nil {
 		return Reproduction{}, err
 	}
+	if err := ctx.Err(); err != nil { // what the logs have is no failure of the row's
+		return Reproduction{}, err
+	}
 	r.took = time.Since(r.began)
 	var err error
 	if r.logs, err = readLogs(dir); err != nil {

@@ -4,13 +4,16 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -218,6 +221,30 @@ func TestCAPFWaitsItsTime(t *testing.T) {
 	}
 	if wait := ended.Sub(called); called.IsZero() || wait < testTimeout*4/5 {
 		t.Errorf("%v between the call and its failure, the client's timeout is %v", wait, testTimeout*4/5)
+	}
+}
+
+// Whoever interrupts a run is not told that its failure did not appear.
+func TestInterruptedReproduction(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	dir := t.TempDir()
+	var said bytes.Buffer
+	go func() {
+		for ctx.Err() == nil { // until the chain runs
+			if text, _ := os.ReadFile(filepath.Join(dir, filepath.FromSlash(zaplog.JSONFile))); bytes.Contains(text, []byte(`"kind":"capf-`)) {
+				cancel()
+				return
+			}
+			runtime.Gosched()
+		}
+	}()
+	_, err := Reproduce(ctx, ReproduceConfig{Codes: []string{"page-timeout"}, Out: dir, ProductTiming: true, Result: &said})
+	if !errors.Is(err, context.Canceled) || said.Len() > 0 {
+		t.Errorf("%v\n%s", err, said.Bytes())
+	}
+	if _, err := os.Stat(filepath.Join(dir, reportFile)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("there is a report: %v", err)
 	}
 }
 

@@ -481,7 +481,4 @@ func TestRenewalWhileRunning(t *testing.T) {
 	if err := res.Certificate.CheckSignatureFrom(newest.Current()); err != nil {
 		t.Error(err)
 	}
-	if n := c.Stats().Handshakes; n != 1 {
-		t.Errorf("%d logins: a renewal costs none", n)
-	}
 }

@@ -12,6 +12,9 @@ import (
 	"io"
 	"path"
 	"strings"
+
+	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/transform"
 )
 
 // kind is how a file is packed, by its first bytes.
@@ -76,7 +79,7 @@ func (o *opener) open(ctx context.Context, name string, r io.Reader, at io.Reade
 		if err != nil {
 			return fmt.Errorf("unpack: %w", err)
 		}
-		return o.open(ctx, strings.TrimSuffix(name, ".gz"), metered{z, o.budget}, nil, 0, depth+1)
+		return o.open(ctx, name, metered{z, o.budget}, nil, 0, depth+1)
 	case tarFile:
 		return o.tar(ctx, name, br, depth+1)
 	case zipFile:
@@ -88,7 +91,19 @@ func (o *opener) open(ctx context.Context, name string, r io.Reader, at io.Reade
 		}
 		return o.zip(ctx, name, at, size, depth+1)
 	}
-	return o.plain(ctx, name, br)
+	return o.plain(ctx, name, decoded(br))
+}
+
+// decoded is the text of a file that begins with a byte order mark: what
+// Windows PowerShell writes with ">" is UTF-16.
+func decoded(br *bufio.Reader) io.Reader {
+	head, _ := br.Peek(3)
+	for _, mark := range []string{"\xff\xfe", "\xfe\xff", "\xef\xbb\xbf"} {
+		if bytes.HasPrefix(head, []byte(mark)) {
+			return transform.NewReader(br, unicode.BOMOverride(transform.Nop))
+		}
+	}
+	return br
 }
 
 func (o *opener) plain(ctx context.Context, name string, r io.Reader) error {

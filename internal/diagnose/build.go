@@ -132,7 +132,7 @@ func (a *analysis) decide(r *Report) {
 	switch {
 	case named > 0:
 		r.Verdict, r.Exit = "faults", ExitFaults
-	case unnamed > 0, !recognised, r.Totals.Unfinished > 0 && r.Totals.Good == 0, slices.ContainsFunc(r.Problems, func(p Problem) bool { return p.Refused }):
+	case unnamed > 0, !recognised, r.Totals.Unfinished > 0 && r.Totals.Good == 0, slices.ContainsFunc(r.Problems, func(p Problem) bool { return !p.harmless }):
 		r.Verdict, r.Exit = "could-not-tell", ExitCouldNotTell
 	default:
 		r.Verdict, r.Exit = "nothing-wrong", ExitNothingWrong

@@ -157,7 +157,11 @@ func (c *collector) end(f *File, lr *lineReader, t *tally) {
 	c.lib.Flush(c.onServer)
 	c.iislog.Flush(c.onIIS)
 	c.release()
-	f.Bytes, f.Unknown, f.Log = lr.n, c.unknown, string(t.most())
+	f.Bytes, f.Unknown = lr.n, c.unknown
+	if f.Unknown == f.Lines {
+		return // what looked like a line of a log was none
+	}
+	f.Log = string(t.most())
 	for d, n := range t {
 		if l := logOf[d]; l != "" && n > 0 && string(l) != f.Log && dialect(d) != dialEST {
 			f.Also = append(f.Also, string(l))

@@ -327,3 +327,37 @@ func FuzzAnalyse(f *testing.F) {
 		}
 	})
 }
+
+// What cannot be read to its end, or holds no line of a log, is not called
+// healthy.
+func TestWhatWasNotReadIsNotHealthy(t *testing.T) {
+	packed := gzipped(t, extract(t))
+	for name, b := range map[string][]byte{
+		"broken off":       packed[:len(packed)/2],
+		"braces, not JSON": []byte(strings.Repeat("{\x00\xff no log\n", 50)),
+		"none of ours":     []byte(`{"level":"info","msg":"another program's"}` + "\n"),
+	} {
+		if r := diagnoseBytes(t, "x.gz", b, diagnose.Limits{}); r.Exit != diagnose.ExitCouldNotTell {
+			t.Errorf("%s: exit %d, %+v, %+v", name, r.Exit, r.Files, r.Problems)
+		}
+	}
+	if r := diagnoseBytes(t, "x.gz", packed, diagnose.Limits{}); len(r.Files) != 1 || !strings.HasSuffix(r.Files[0].Name, "x.gz") {
+		t.Errorf("%+v", r.Files)
+	}
+}
+
+// Windows PowerShell writes UTF-16, editors a byte order mark.
+func TestByteOrderMarks(t *testing.T) {
+	text := extract(t)
+	want := diagnoseBytes(t, "x", text, diagnose.Limits{})
+	wide := []byte{0xff, 0xfe}
+	for _, c := range text {
+		wide = append(wide, c, 0)
+	}
+	for name, b := range map[string][]byte{"UTF-16": wide, "UTF-8": append([]byte("\xef\xbb\xbf"), text...), "packed": gzipped(t, wide)} {
+		r := diagnoseBytes(t, "x", b, diagnose.Limits{})
+		if r.Totals != want.Totals || len(r.Files) != 1 || r.Files[0].Log != want.Files[0].Log || findingOf(r) == nil {
+			t.Errorf("%s: %+v, %+v", name, r.Totals, r.Files)
+		}
+	}
+}

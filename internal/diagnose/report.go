@@ -187,6 +187,8 @@ type Problem struct {
 	Text string `json:"text"`
 	// Refused tells that it was not read for safety's sake.
 	Refused bool `json:"refused,omitempty"`
+	// harmless tells that no log is missing for it.
+	harmless bool
 }
 
 // WriteJSON writes the report as one JSON object.

@@ -71,6 +71,9 @@ func (w *walker) find(ctx context.Context, paths []string, stdin io.Reader) erro
 	return nil
 }
 
+// errNoFile is a link or a device in a folder: no log is missing without it.
+var errNoFile = errors.New("it is neither a file nor a folder")
+
 // folder lists the files below a folder. Symbolic links are not followed, and
 // what is no file (a pipe, a device) is not opened.
 func (w *walker) folder(ctx context.Context, root string) error {
@@ -84,7 +87,7 @@ func (w *walker) folder(ctx context.Context, root string) error {
 		case d.Type().IsRegular():
 			w.inputs = append(w.inputs, input{path: path, name: filepath.ToSlash(path)})
 		case !d.IsDir():
-			w.problem(filepath.ToSlash(path), errors.New("not read: it is neither a file nor a folder"))
+			w.problem(filepath.ToSlash(path), errNoFile)
 		}
 		return nil
 	})
@@ -129,7 +132,8 @@ func (w *walker) sniff(path string) string {
 		return "archive"
 	}
 	var t tally
-	for line := range strings.Lines(string(head)) {
+	start, _ := io.ReadAll(io.LimitReader(decoded(br), int64(len(head))))
+	for line := range strings.Lines(string(start)) {
 		t.count(dialectOf([]byte(line)))
 	}
 	return string(t.most())
@@ -188,7 +192,7 @@ func (w *walker) visit(ctx context.Context, in input, v visitor) error {
 func (w *walker) problem(name string, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	p := Problem{File: name, Text: err.Error(), Refused: errors.Is(err, errRefused)}
+	p := Problem{File: name, Text: err.Error(), Refused: errors.Is(err, errRefused), harmless: errors.Is(err, errNoFile)}
 	if !slices.Contains(w.problems, p) {
 		w.problems = append(w.problems, p)
 	}

@@ -142,7 +142,7 @@ func (r *records) counts(ctx context.Context) (map[string]int, error) {
 func (r *records) close(ctx context.Context) error {
 	var errs []error
 	if r.Durable != nil {
-		errs = append(errs, r.Durable.Close(ctx))
+		errs = append(errs, r.Close(ctx))
 	}
 	if r.store != nil {
 		errs = append(errs, r.store.Close())

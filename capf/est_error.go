@@ -201,25 +201,25 @@ func (c *ESTClient) refusal(op string, r *estReply) error {
 		known.code, known.rv = fault.ESTAnswerUnreadable, fault.ESTUnknown
 	}
 	text := estText(r)
-	if r.status == http.StatusUnauthorized {
-		known.code = estUnauthorized(text)
+	if named, ok := estNamed(text, r.status); ok {
+		known.code = named
 	}
 	f := estFault(known.code, op, &ESTError{RV: known.rv, Status: r.status})
 	f.Message = text
 	return f
 }
 
-// estUnauthorized is the failure behind a 401. It need not be the password: the
-// product answers so for a template that is not offered, too. A server of ours
-// names the failure in brackets at the end of its text.
-func estUnauthorized(text string) fault.Code {
-	if i := strings.LastIndexByte(text, '['); i >= 0 {
-		name := strings.TrimRight(text[i+1:], "].")
-		if code, ok := fault.Lookup(name); ok && code.Row().HTTP == http.StatusUnauthorized {
-			return code
-		}
+// estNamed is the failure behind a refusal, which a server of ours names in
+// brackets at the end of its text. One status stands for several: a 401 need not
+// be the password, the product answers so for a template that is not offered,
+// too; a 400 can be the key, the policy or the CA.
+func estNamed(text string, status int) (fault.Code, bool) {
+	i := strings.LastIndexByte(text, '[')
+	if i < 0 || status >= 500 {
+		return fault.Unknown, false
 	}
-	return fault.BadCredentials
+	code, ok := fault.Lookup(strings.TrimRight(text[i+1:], "]."))
+	return code, ok && code.Row().HTTP == status
 }
 
 // estTextLimit is how much of a server's text a person is shown, in bytes.

@@ -126,6 +126,8 @@ func TestESTAnswersThatAreNotCertificates(t *testing.T) {
 		{name: "not found", answer: estAlways(estHTTP("404 Not Found", nil, "")), code: fault.ESTAnswerUnreadable, rv: 14, status: 404},
 		{name: "no content", answer: estAlways("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"), code: fault.ESTAnswerUnreadable, rv: 15, status: 204},
 		{name: "locked", answer: estAlways(estHTTP("423 Locked", nil, "")), code: fault.ESTServerError, rv: 16, status: 423},
+		{name: "named denial", answer: estAlways(estHTTP("400 Bad Request", nil, "The key is too short: 1024 bits [key-too-short].\n")), code: fault.KeyTooShort, rv: 13, status: 400, says: "1024 bits", posts: 2},
+		{name: "name of another status", answer: estAlways(estHTTP("400 Bad Request", nil, "What? [template].\n")), code: fault.RequestRefused, rv: 13, status: 400, posts: 2},
 		{name: "429", answer: estAlways(estHTTP("429 Too Many Requests", nil, "")), code: fault.RequestRefused, rv: 94, status: 429},
 		{name: "500", answer: estAlways(estHTTP("500 Internal Server Error", nil, "There was a problem during enrollment.")), code: fault.ESTServerError, rv: 94, status: 500, says: "during enrollment", posts: 2},
 		{name: "502 in HTML", answer: estAlways(estHTTP("502 Bad Gateway", []string{"Content-Type: text/html"}, "<html>secret sauce</html>")), code: fault.ESTServerError, rv: 94, status: 502, says: "a page of HTML"},

@@ -178,9 +178,9 @@ func (p *session) setName(name string) {
 	p.srv.mu.Unlock()
 }
 
-// table is a device table that cannot be asked.
+// table is a device table that cannot be read or written; err says which.
 func (p *session) table(err error) *failure {
-	return &failure{code: OpFailed, err: fmt.Errorf("capf: %s: read the device table: %w", p.who(), err), unrecorded: true}
+	return &failure{code: OpFailed, err: fmt.Errorf("capf: %s: %w", p.who(), err), unrecorded: true}
 }
 
 // remove has the phone delete its certificate.

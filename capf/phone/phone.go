@@ -253,7 +253,12 @@ type Error struct {
 }
 
 // Error says in one line what the phone did and why that failed.
-func (e *Error) Error() string { return fmt.Sprintf("%s: %s: %v", e.State, e.Failure, e.Err) }
+func (e *Error) Error() string {
+	if e.State == string(e.Failure) {
+		return fmt.Sprintf("%s: %v", e.State, e.Err)
+	}
+	return fmt.Sprintf("%s: %s: %v", e.State, e.Failure, e.Err)
+}
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }

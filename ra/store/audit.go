@@ -123,10 +123,13 @@ func (s *Store) unaudited(ctx context.Context, before time.Time) ([]Record, erro
 	return all, nil
 }
 
+const updateAudited = "UPDATE requests SET audited = 1 WHERE id = ?"
+
 func (s *Store) setAudited(ctx context.Context, records []Record) error {
 	return s.transact(ctx, "write to", func(tx *sql.Tx) error {
+		set := s.in(ctx, tx, updateAudited)
 		for _, r := range records {
-			if _, err := tx.ExecContext(ctx, s.bind("UPDATE requests SET audited = 1 WHERE id = ?"), r.ID); err != nil {
+			if _, err := set.ExecContext(ctx, r.ID); err != nil {
 				return err
 			}
 		}

@@ -154,7 +154,7 @@ func (s *Store) migrate(ctx context.Context) error {
 // prepare prepares the statements that every enrolment needs.
 func (s *Store) prepare(ctx context.Context) error {
 	s.prepared = map[string]*sql.Stmt{}
-	for _, query := range []string{selectCurrent, selectHighest, insertRecord, updateRecord, saveOutcome} {
+	for _, query := range []string{selectCurrent, selectHighest, insertRecord, updateRecord, saveOutcome, updateAudited} {
 		text := s.bind(query)
 		if s.postgres && query == selectCurrent {
 			text += " FOR UPDATE"

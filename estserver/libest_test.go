@@ -137,6 +137,8 @@ func TestTLS(t *testing.T) {
 			c.MinVersion, c.CurvePreferences = tls.VersionTLS13, []tls.CurveID{tls.X25519}
 		}, true},
 		{"TLS 1.1", func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS11, tls.VersionTLS11 }, false},
+		{"HTTP/1.0 only", func(c *tls.Config) { c.NextProtos = []string{"http/1.0"} }, true},
+		{"h2 only", func(c *tls.Config) { c.NextProtos = []string{"h2"} }, false},
 		{"h2 preferred", func(c *tls.Config) { c.NextProtos = []string{"h2", "http/1.1"} }, true},
 	} {
 		cfg := b.tlsConfig()

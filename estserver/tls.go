@@ -9,7 +9,7 @@ import (
 )
 
 // TLSConfig is what Serve listens with: TLS 1.2, without which libEST does not
-// connect, and 1.3; HTTP/1.1 only; a client certificate is asked for, with the
+// connect, and 1.3; HTTP/1.1 or, where that is all a client offers, 1.0; a client certificate is asked for, with the
 // names of the CAs that are of use, but verified by the handler, which can tell
 // the client what is wrong with it. There are no session tickets: a resumed
 // TLS 1.2 session may have no tls-unique value to prove possession by.
@@ -17,7 +17,8 @@ func (s *Server) TLSConfig() *tls.Config {
 	base := &tls.Config{
 		MinVersion:       tls.VersionTLS12,
 		CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384},
-		NextProtos:       []string{"http/1.1"},
+		// Clients that speak HTTP/1.0 say so: curl --http1.0 for one.
+		NextProtos: []string{"http/1.1", "http/1.0"},
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return s.current.Load().cfg.GetCertificate(hello)
 		},

@@ -2,14 +2,18 @@ package app
 
 import (
 	"crypto/x509"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/onlineca/onlineca/estserver"
 	"github.com/onlineca/onlineca/ra"
 )
 
-// label wires one way in.
-func (l *LabelSettings) label(clientCAs []*x509.Certificate, upstream ra.Authenticator) (estserver.Label, error) {
-	auth, err := l.auth(clientCAs, upstream)
+// label wires one way in. passwords verifies what is passed through to certsrv.
+func (l *LabelSettings) label(clientCAs []*x509.Certificate, passwords ra.Authenticator) (estserver.Label, error) {
+	auth, err := l.auth(clientCAs, passwords)
 	if err != nil {
 		return estserver.Label{}, err
 	}
@@ -38,8 +42,9 @@ var pops = map[string]estserver.PoP{
 }
 
 // auth wires the ways to authenticate. What stands between a client and the
-// domain's own login: a memory of what was good, then a limit to guessing.
-func (l *LabelSettings) auth(clientCAs []*x509.Certificate, upstream ra.Authenticator) (estserver.Auth, error) {
+// domain's own login: a memory of what was good, which each label has for
+// itself, then the limit to guessing, which passwords brings along.
+func (l *LabelSettings) auth(clientCAs []*x509.Certificate, passwords ra.Authenticator) (estserver.Auth, error) {
 	a := &l.Auth
 	auth := estserver.Auth{RequireAll: a.Require == "all", Anonymous: a.Anonymous}
 	switch {
@@ -52,7 +57,7 @@ func (l *LabelSettings) auth(clientCAs []*x509.Certificate, upstream ra.Authenti
 		// are looked at one after the other.
 		auth.Basic = ra.NewRemember(ra.NewAttempts(users, ra.AttemptsConfig{PerAccount: 10}), ra.RememberConfig{})
 	case a.Certsrv:
-		auth.Basic = ra.NewAttempts(upstream, ra.AttemptsConfig{})
+		auth.Basic = passwords
 		auth.BasicMethod = "certsrv"
 		if a.Remember > 0 {
 			auth.Basic = ra.NewRemember(auth.Basic, ra.RememberConfig{For: a.Remember})
@@ -70,9 +75,35 @@ func (l *LabelSettings) auth(clientCAs []*x509.Certificate, upstream ra.Authenti
 		if err != nil {
 			return auth, err
 		}
-		auth.Certificates = &estserver.CertificateAuth{CAs: clientCAs, OwnChain: a.OwnChain, Subject: subject, Grace: a.Grace}
+		usages, err := a.keyUsages()
+		if err != nil {
+			return auth, err
+		}
+		auth.Certificates = &estserver.CertificateAuth{
+			CAs: clientCAs, OwnChain: a.OwnChain, Subject: subject, KeyUsages: usages, Grace: a.Grace,
+		}
 	}
 	return auth, nil
+}
+
+// keyUsageWords are the words of key_usages, spelt as OpenSSL does.
+var keyUsageWords = map[string]x509.ExtKeyUsage{
+	"clientAuth": x509.ExtKeyUsageClientAuth, "serverAuth": x509.ExtKeyUsageServerAuth,
+	"ipsecEndSystem": x509.ExtKeyUsageIPSECEndSystem, "ipsecTunnel": x509.ExtKeyUsageIPSECTunnel,
+	"ipsecUser": x509.ExtKeyUsageIPSECUser,
+}
+
+func (a *AuthSettings) keyUsages() ([]x509.ExtKeyUsage, error) {
+	var all []x509.ExtKeyUsage
+	for _, word := range a.KeyUsages {
+		usage, ok := keyUsageWords[word]
+		if !ok {
+			known := slices.Sorted(maps.Keys(keyUsageWords))
+			return nil, fmt.Errorf("%q is none of %s", word, strings.Join(known, ", "))
+		}
+		all = append(all, usage)
+	}
+	return all, nil
 }
 
 func (p *PolicySettings) policy() (ra.Policy, error) {

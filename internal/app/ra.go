@@ -23,6 +23,10 @@ import (
 // it is given.
 type RA struct {
 	upstreams *upstreams
+	// passwords verifies those that are passed through to certsrv. One limit to
+	// guessing holds for all labels and survives a reload: the domain counts
+	// what is refused, not which way it came.
+	passwords ra.Authenticator
 	chain     *ra.Chain
 	server    *estserver.Server
 	records   *records // nil without a store
@@ -73,6 +77,7 @@ func StartRA(ctx context.Context, s Settings, p Parts) (*RA, error) {
 	if r.upstreams, err = newUpstreams(s, p); err != nil {
 		return nil, err
 	}
+	r.passwords = ra.NewAttempts(r.upstreams, ra.AttemptsConfig{})
 	if err := r.start(ctx, s, p); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -115,7 +120,7 @@ func (r *RA) start(ctx context.Context, s Settings, p Parts) error {
 
 // configure wires what stands between the clients and certsrv.
 func (r *RA) configure(s Settings, p Parts) (estserver.Config, error) {
-	cfg, err := s.serverConfig(p, r.upstreams)
+	cfg, err := s.serverConfig(p, r.passwords)
 	if err != nil {
 		return estserver.Config{}, err
 	}
@@ -237,6 +242,10 @@ func (s *Settings) certsrvConfig(address string, p Parts) certsrv.Config {
 	if p.Roots != nil {
 		cfg.Roots = pool(p.Roots)
 	}
+	if s.Store != noStore {
+		// The store asks after what is pending, from then on with growing pauses.
+		cfg.RetryAfter = s.Requests.PollFirst
+	}
 	e := &c.ExtendedProtection
 	cfg.EPA = winauth.EPA{Binding: bindings[e.ChannelBinding], Certificate: p.EPA, NoMIC: e.MIC == "off", Probe: e.Probe}
 	return cfg
@@ -247,8 +256,8 @@ var bindings = map[string]winauth.Binding{
 }
 
 // serverConfig says how clients are served; chain and enroller are added by the
-// caller.
-func (s *Settings) serverConfig(p Parts, upstream ra.Authenticator) (estserver.Config, error) {
+// caller. passwords verifies what is passed through to certsrv.
+func (s *Settings) serverConfig(p Parts, passwords ra.Authenticator) (estserver.Config, error) {
 	proxies, err := s.EST.proxies()
 	if err != nil {
 		return estserver.Config{}, fmt.Errorf("est.trusted_proxies: %w", err)
@@ -261,7 +270,7 @@ func (s *Settings) serverConfig(p Parts, upstream ra.Authenticator) (estserver.C
 		Timeouts:       estserver.Timeouts{Write: s.patience(), Shutdown: s.patience()},
 	}
 	for name, l := range s.EST.all() {
-		label, err := l.label(p.ClientCAs[name], upstream)
+		label, err := l.label(p.ClientCAs[name], passwords)
 		if err != nil {
 			return estserver.Config{}, fmt.Errorf("%s: %w", labelKey(name), err)
 		}

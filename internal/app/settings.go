@@ -203,6 +203,9 @@ type AuthSettings struct {
 	// Subject is a regular expression that the whole subject of a client
 	// certificate must match, in the form CN=…,OU=….
 	Subject string `yaml:"subject,omitempty"`
+	// KeyUsages are the extended key usages of which a client certificate must
+	// have one, unless it has none at all. Default: clientAuth.
+	KeyUsages []string `yaml:"key_usages,omitempty"`
 	// Grace is how long after its expiry a certificate may still renew itself.
 	Grace time.Duration `yaml:"grace,omitempty"`
 	// Require is "any" (default) or "all": certificate and password.

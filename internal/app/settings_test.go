@@ -39,7 +39,7 @@ func TestExampleIsCompleteAndTellsTheDefaults(t *testing.T) {
 		s.TLS.Names, s.Certsrv.TLS.CA, s.Certsrv.SAN = nil, nil, nil
 		s.EST.Labels, s.EST.TrustedProxies, s.CAPF.LSCTrust, s.CAPF.MICTrust = nil, nil, nil, nil
 		l := &s.EST.LabelSettings
-		l.CSRAttrs, l.Auth.ClientCA, l.Policy.Keys, l.Policy.Hashes, l.Policy.SANTypes = nil, nil, nil, nil, nil
+		l.CSRAttrs, l.Auth.ClientCA, l.Policy.Keys, l.Policy.Hashes, l.Policy.SANTypes, l.Auth.KeyUsages = nil, nil, nil, nil, nil, nil
 	}
 	clean(&s)
 	clean(&want)
@@ -97,6 +97,7 @@ func TestSettingsMistakes(t *testing.T) {
 		"two Basics":          {good + "est: {auth: {certsrv: true, users: f}}\n", "choose one"},
 		"regular expresion":   {good + "est: {policy: {subject: '('}}\n", "est.policy.subject"},
 		"label":               {good + "est: {labels: {phones: {auth: {require: most}}}}\n", "est.labels.phones.auth.require"},
+		"key usage":           {good + "est: {auth: {key_usages: [nonsense]}}\n", `est.auth.key_usages: "nonsense" is none of clientAuth, `},
 		"proxy":               {good + "est: {proxy_certificate_header: X-Cert}\n", "est.trusted_proxies"},
 		"line break":          {strings.Replace(good, "template: t", `template: t, marker: "a\nb"`, 1), "line break"},
 		"csrattrs":            {good + "est: {csrattrs: [nonsense]}\n", "est.csrattrs"},

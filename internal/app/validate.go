@@ -169,6 +169,9 @@ func (l *LabelSettings) validate(v *mistakes, key string) {
 	if a.Grace < 0 {
 		v.add(key+".auth.grace", "%v is negative", a.Grace)
 	}
+	if _, err := a.keyUsages(); err != nil {
+		v.add(key+".auth.key_usages", "%v", err)
+	}
 	v.oneOf(key+".certificates", l.Certificates, "lsc", "any")
 	v.oneOf(key+".proof_of_possession", l.ProofOfPossession, "off", "optional", "required")
 	for _, r := range []struct{ key, text string }{

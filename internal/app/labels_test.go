@@ -1,0 +1,109 @@
+package app
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"net/http"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/onlineca/onlineca/testenv"
+)
+
+// The domain counts refused passwords whichever label they came by, and does
+// not forget them when settings are read again.
+func TestPasswordsArePassedOnSeldomWhicheverTheLabel(t *testing.T) {
+	m := testenv.New(t, testenv.Config{})
+	s := hostSettings(m)
+	s.Certsrv.LoginPause = time.Nanosecond // so that nothing else stands before the domain
+	s.EST.Labels = map[string]*LabelSettings{}
+	for _, name := range []string{"a", "b", "c"} {
+		l := new(LabelSettings)
+		l.defaults("CiscoRA")
+		s.EST.Labels[name] = l
+	}
+	p := hostParts(t, m)
+	x := startSite(t, s, p)
+	guess := func() {
+		t.Helper()
+		for _, label := range []string{"a", "b", "c", "a", "b", "c"} {
+			status, _, body, err := x.tryEnroll(label+"/simpleenroll", func(r *http.Request) { r.SetBasicAuth(`LAB\phone`, "wrong") })
+			if err != nil || status != http.StatusUnauthorized {
+				t.Fatalf("a wrong password at %s: %d %s, %v", label, status, body, err)
+			}
+		}
+	}
+	guess()
+	if err := x.Reload(s, p); err != nil {
+		t.Fatal(err)
+	}
+	guess()
+	if n := m.FailedLogons(); n != 2 {
+		t.Errorf("the domain has seen %d wrong passwords, want 2", n)
+	}
+}
+
+func TestKeyUsagesOfClientCertificates(t *testing.T) {
+	m := testenv.New(t, testenv.Config{})
+	s, p := hostSettings(m), hostParts(t, m)
+	s.EST.Auth = AuthSettings{ClientCA: []string{"client-ca.pem"}, Require: "any"}
+	vpn := &LabelSettings{Auth: s.EST.Auth}
+	vpn.Auth.KeyUsages = []string{"ipsecUser", "serverAuth"}
+	vpn.defaults("CiscoRA")
+	s.EST.Labels = map[string]*LabelSettings{"vpn": vpn}
+	ca, client := clientCertificate(t, x509.ExtKeyUsageServerAuth)
+	p.ClientCAs = map[string][]*x509.Certificate{"": {ca}, "vpn": {ca}}
+	x := startSite(t, s, p)
+	x.client.Transport.(*http.Transport).TLSClientConfig.Certificates = []tls.Certificate{client}
+	for path, want := range map[string]int{"simpleenroll": http.StatusUnauthorized, "vpn/simpleenroll": http.StatusOK} {
+		if status, _, body := x.enroll(t, path); status != want {
+			t.Errorf("%s: status %d, want %d: %s", path, status, want, body)
+		}
+	}
+}
+
+// clientCertificate is a certificate for usage, and the CA that it is from.
+func clientCertificate(t *testing.T, usage x509.ExtKeyUsage) (ca *x509.Certificate, client tls.Certificate) {
+	t.Helper()
+	issue := func(c *x509.Certificate, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if parent == nil {
+			parent, signer = c, key
+		}
+		c.SerialNumber, c.NotBefore, c.NotAfter = big.NewInt(1), time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+		der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err = x509.ParseCertificate(der); err != nil {
+			t.Fatal(err)
+		}
+		return c, key
+	}
+	ca, signer := issue(&x509.Certificate{Subject: pkix.Name{CommonName: "Routers"}, IsCA: true, BasicConstraintsValid: true}, nil, nil)
+	leaf, key := issue(&x509.Certificate{Subject: pkix.Name{CommonName: "router1"}, ExtKeyUsage: []x509.ExtKeyUsage{usage}}, ca, signer)
+	return ca, tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key}
+}
+
+// What waits for a manager is looked at after poll_first, and that is when its
+// client is told to come back.
+func TestPendingIsAskedAfterSoon(t *testing.T) {
+	m := testenv.New(t, testenv.Config{})
+	s := hostSettings(m)
+	s.Store = filepath.Join(t.TempDir(), "requests.db")
+	s.Requests.Audit = filepath.Join(t.TempDir(), "audit.jsonl")
+	s.EST.Template = "CiscoRAManual"
+	x := startSite(t, s, hostParts(t, m))
+	if status, retry, body := x.enroll(t, "simpleenroll"); status != http.StatusAccepted || retry != "5" {
+		t.Errorf("status %d, Retry-After %s, want 202 and 5: %s", status, retry, body)
+	}
+}

@@ -36,6 +36,9 @@ Exit status: 0 nothing wrong, 1 faults found, 2 usage, 3 could not tell.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Paths, o.Stdin = args, cmd.InOrStdin()
+			if html == "-" || html == "" && cmd.Flags().Changed("html") {
+				return usagef(cmd, "--html %q: the name of a file is needed", html)
+			}
 			if err := diagnoseTimes(&o, since, tz, day); err != nil {
 				return usagef(cmd, "%w", err)
 			}
@@ -45,10 +48,10 @@ Exit status: 0 nothing wrong, 1 faults found, 2 usage, 3 could not tell.`,
 				if errors.As(err, &usage) {
 					return usagef(cmd, "%w", err)
 				}
-				return err
+				return couldNotTell{err}
 			}
 			if err := writeDiagnosis(cmd, report, asJSON, html); err != nil {
-				return err
+				return couldNotTell{err}
 			}
 			if status := diagnose.ExitStatus(report, nil); status != 0 {
 				return failed{status}
@@ -60,11 +63,20 @@ Exit status: 0 nothing wrong, 1 faults found, 2 usage, 3 could not tell.`,
 	f.BoolVar(&asJSON, "json", false, "print the report as JSON (docs/diagnose-schema.md)")
 	f.StringVar(&html, "html", "", "write the report as one HTML page to `file`, too")
 	f.StringVar(&o.Device, "device", "", "only the enrolments of this device, `SEP…`")
-	f.StringVar(&since, "since", "", "only what began since then: `2026-03-05`, 2026-03-05T12:00, or 2h for two hours ago")
+	f.StringVar(&since, "since", "", "only what ran since then: `2026-03-05`, 2026-03-05T12:00, or 2h for two hours ago")
 	f.StringVar(&tz, "tz", "", "zones of clocks that cannot be found out: `capf=-5h,error.log=+1h`")
 	f.StringVar(&day, "day", "", "`day` of the first line of CAPF traces, 2026-03-05")
 	return cmd
 }
+
+// couldNotTell is an error by which nobody is to believe that a fault was
+// found.
+type couldNotTell struct{ error }
+
+func (e couldNotTell) Unwrap() error { return e.error }
+
+// ExitCode returns 3.
+func (couldNotTell) ExitCode() int { return diagnose.ExitCouldNotTell }
 
 // writeDiagnosis prints the report, and writes it as a page if one is wanted.
 func writeDiagnosis(cmd *cobra.Command, r diagnose.Report, asJSON bool, html string) error {

@@ -41,9 +41,14 @@ nginx: [warn] ra_certsrv_ca_plugin_postconf: Unable to retrieve CA Cert chain fr
 		{"diagnose", stdout, "--since", "yesterday"},
 		{"diagnose", stdout, "--tz", "capf"},
 		{"diagnose", stdout, "--day", "5th"},
+		{"diagnose", stdout, "--html", "-"},
+		{"diagnose", stdout, "--html", ""},
 	} {
 		onlineca(t, bad...).want(t, 2, "hint: ")
 	}
+	// Status 1 is kept for faults of the logs.
+	onlineca(t, "diagnose", stdout, "--html", filepath.Join(dir, "absent", "report.html")).want(t, 3, "write the page")
+	onlineca(t, "diagnose", filepath.Join(lab, "logs"), "--device", "SEP0000DEADBEEF").want(t, 3, "Could not tell. 0 enrolments of SEP0000DEADBEEF")
 	onlineca(t, "diagnose", filepath.Join(dir, "absent")).want(t, 2, "absent")
 	write(t, filepath.Join(dir, "poem.txt"), "Die Luft ist still\n")
 	onlineca(t, "diagnose", filepath.Join(dir, "poem.txt")).want(t, 3)

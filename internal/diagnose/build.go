@@ -56,7 +56,7 @@ func (v *verdict) refs(add func(ref)) {
 func (a *analysis) report(w *walker) Report {
 	b := &builder{a: a, w: w}
 	r := Report{
-		Schema: Schema, Faults: []Fault{}, Starts: []Start{}, Enrolments: []Enrolment{},
+		Schema: Schema, Device: a.o.Device, Faults: []Fault{}, Starts: []Start{}, Enrolments: []Enrolment{},
 		Missing: []Missing{}, Clocks: []Clock{}, Files: []File{}, Problems: []Problem{},
 	}
 	slices.SortStableFunc(a.kept, func(x, y *enrolment) int { return cmp.Compare(x.from, y.from) })
@@ -64,8 +64,12 @@ func (a *analysis) report(w *walker) Report {
 		r.Enrolments = append(r.Enrolments, b.enrolment(e))
 	}
 	r.Totals = a.totals
-	r.Totals.Listed, r.Totals.Starts = len(r.Enrolments), len(a.starts)
+	r.Totals.Listed = len(r.Enrolments)
 	for _, s := range a.starts {
+		if !a.wantedStart(s) {
+			continue
+		}
+		r.Totals.Starts++
 		r.Starts = append(r.Starts, b.start(s))
 		if s.verdict != nil {
 			r.Totals.FailedStarts++
@@ -132,7 +136,7 @@ func (a *analysis) decide(r *Report) {
 	switch {
 	case named > 0:
 		r.Verdict, r.Exit = "faults", ExitFaults
-	case unnamed > 0, !recognised, r.Totals.Unfinished > 0 && r.Totals.Good == 0, slices.ContainsFunc(r.Problems, func(p Problem) bool { return !p.harmless }):
+	case unnamed > 0, !recognised, r.Device != "" && r.Totals.Enrolments == 0, r.Totals.Unfinished > 0 && r.Totals.Good == 0, slices.ContainsFunc(r.Problems, func(p Problem) bool { return !p.harmless }):
 		r.Verdict, r.Exit = "could-not-tell", ExitCouldNotTell
 	default:
 		r.Verdict, r.Exit = "nothing-wrong", ExitNothingWrong

@@ -57,8 +57,8 @@ type Options struct {
 	Colour Colour
 	// Device leaves only the enrolments of one device, if not empty.
 	Device string
-	// Since leaves out enrolments that began earlier, if not zero. Enrolments
-	// whose date is not known stay.
+	// Since leaves out enrolments that had ended by then, and starts of the
+	// service before it, if not zero. What has no known date stays.
 	Since time.Time
 	// Zones says which zone the clock of a log is in, as the difference to
 	// UTC: Zones["capf"] = -5 * time.Hour. The keys are "capf" and

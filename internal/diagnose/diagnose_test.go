@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/onlineca/onlineca/internal/diagnose"
+	"github.com/onlineca/onlineca/ra/event"
 	"github.com/onlineca/onlineca/ra/fault"
 )
 
@@ -278,6 +279,26 @@ func TestOwnWordsTellWhatTheNumberDoesNot(t *testing.T) {
 	}
 }
 
+// The registration authority logs in once for two phones that come together:
+// that error.log has no login of the second one is no refused password where
+// the web server refused none.
+func TestNoLoginIsNoRefusedLoginWhereIISHasNone(t *testing.T) {
+	w := newWorld(8)
+	surround(w, 10)
+	end := endings()[fault.Template]
+	end.est = func(w *world, t time.Time, c event.Conn) {
+		w.errorLog(t, c, event.ESTNoPeerCertificate{})
+		w.refused(t, 200*time.Millisecond, 22, 401)
+	}
+	device := w.enrol(noon, end)
+	dir := t.TempDir()
+	w.write(t, dir)
+	r := run(t, diagnose.Options{Paths: []string{dir}})
+	if e := find(r, device); e == nil || e.Finding == nil || !slices.Equal(e.Finding.Codes, []string{"template"}) || e.Finding.Confidence != diagnose.Likely {
+		t.Errorf("%s", only(t, r, device))
+	}
+}
+
 // Clocks may be wrong by hours and seconds, differently in each log.
 func TestWrongClocks(t *testing.T) {
 	for _, c := range []struct{ capf, err, web time.Duration }{
@@ -366,6 +387,9 @@ func TestOptions(t *testing.T) {
 	r := run(t, diagnose.Options{Paths: []string{dir}, Device: strings.ToLower(device)})
 	if r.Totals.Enrolments != 1 || r.Enrolments[0].Device != device {
 		t.Errorf("device: %+v", r.Totals)
+	}
+	if r = run(t, diagnose.Options{Paths: []string{dir, "../logfmt/nginx/testdata/ces-start.error.log"}, Since: noon.AddDate(1, 0, 0)}); r.Totals.Starts != 0 || r.Totals.Enrolments != 0 {
+		t.Errorf("since the year after: %+v", r.Totals)
 	}
 	r = run(t, diagnose.Options{Paths: []string{dir}, Since: noon.Add(10 * time.Second)})
 	if r.Totals.Failed != 0 || r.Totals.Good == 0 || r.Totals.Good == 10 {

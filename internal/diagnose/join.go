@@ -283,5 +283,10 @@ func (a *analysis) wantedOf(e *enrolment) bool {
 	return a.o.Since.IsZero() || !e.dated() || !time.UnixMilli(e.to).Before(a.o.Since)
 }
 
+// wantedStart reports whether a start of the service was asked for.
+func (a *analysis) wantedStart(s *starting) bool {
+	return a.o.Since.IsZero() || s.at == 0 || !time.UnixMilli(s.at).Before(a.o.Since)
+}
+
 // dated reports whether the enrolment's time has a date.
 func (e *enrolment) dated() bool { return e.from > yearOne+(400*24*time.Hour).Milliseconds() }

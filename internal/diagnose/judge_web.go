@@ -49,6 +49,11 @@ func (a *analysis) refusedLogin(e *enrolment, auth []evid) *verdict {
 		}
 		return v
 	}
+	if len(e.web) > 0 || a.present[logIIS] && a.covered(e) { // and it has no login that was refused
+		v := a.refusedByWeb(e)
+		v.add(auth...)
+		return v
+	}
 	v := &verdict{codes: []fault.Code{fault.BadCredentials}, sure: Likely}
 	v.add(auth...)
 	v.note = "The client was refused without a successful login to certsrv before."

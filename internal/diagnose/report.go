@@ -21,7 +21,9 @@ type Report struct {
 	// status that goes with it: 0, 1 or 3.
 	Verdict string `json:"verdict"`
 	Exit    int    `json:"exit"`
-	Totals  Totals `json:"totals"`
+	// Device is the one that was asked for alone, if one was.
+	Device string `json:"device,omitempty"`
+	Totals Totals `json:"totals"`
 	// Faults sums the findings up, the most frequent first.
 	Faults []Fault `json:"faults"`
 	// Starts are the starts of the service, Enrolments the requests for

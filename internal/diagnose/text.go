@@ -63,7 +63,11 @@ func (t *text) summary(r Report) {
 	default:
 		t.say("%s", t.in(amber+bold, "Could not tell."))
 	}
-	t.say(" %s: %d good, %d failed", plural(n.Enrolments, "enrolment"), n.Good, n.Failed)
+	t.say(" %s", plural(n.Enrolments, "enrolment"))
+	if r.Device != "" {
+		t.say(" of %s", printable([]byte(r.Device)))
+	}
+	t.say(": %d good, %d failed", n.Good, n.Failed)
 	for _, p := range []struct {
 		n    int
 		what string

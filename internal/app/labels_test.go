@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"net/http"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -105,5 +106,27 @@ func TestPendingIsAskedAfterSoon(t *testing.T) {
 	x := startSite(t, s, hostParts(t, m))
 	if status, retry, body := x.enroll(t, "simpleenroll"); status != http.StatusAccepted || retry != "5" {
 		t.Errorf("status %d, Retry-After %s, want 202 and 5: %s", status, retry, body)
+	}
+}
+
+// A file that several labels name is one mistake, and the first place that
+// names it is told.
+func TestBadUserListIsToldOnce(t *testing.T) {
+	dir := t.TempDir()
+	users, password := filepath.Join(dir, "users"), filepath.Join(dir, "password")
+	for _, path := range []string{users, password} {
+		if err := os.WriteFile(path, []byte("garbage\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := DefaultSettings()
+	s.Certsrv.PasswordFile = password
+	s.EST.Labels = map[string]*LabelSettings{}
+	for _, name := range []string{"c", "b", "a"} {
+		s.EST.Labels[name] = &LabelSettings{Auth: AuthSettings{Users: users}}
+	}
+	_, err := CheckFiles(s)
+	if want := "est.labels.a.auth.users: user list " + users + ", line 1: it is not user:hash"; err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
 }

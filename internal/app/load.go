@@ -4,6 +4,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/onlineca/onlineca/ra"
 )
@@ -41,23 +43,7 @@ func (s *Settings) load() (parts, error) {
 			p.epa = certs[0]
 		}
 	}
-	for label, l := range s.EST.all() {
-		if len(l.Auth.ClientCA) > 0 {
-			p.clientCAs[label], err = ReadCertificates(labelKey(label)+".auth.client_ca", l.Auth.ClientCA...)
-			note(err)
-		}
-		if l.Auth.Users != "" {
-			_, err := ra.LoadUserList(l.Auth.Users)
-			note(err)
-		}
-		if l.Auth.Tokens != "" {
-			_, err := ra.OpenTokenFile(l.Auth.Tokens)
-			note(err)
-		}
-		if l.Auth.Anonymous {
-			p.warn("%s.auth.anonymous: everybody who reaches the port can have a certificate", labelKey(label))
-		}
-	}
+	note(p.loadLabels(s.EST.all()))
 	if s.TLS.Certificate != "" {
 		_, err = readKeyPair("tls", s.TLS.Certificate, s.TLS.Key)
 		note(err)
@@ -68,6 +54,38 @@ func (s *Settings) load() (parts, error) {
 		p.warn("certsrv.tls.match_common_name: an IIS certificate without subject alternative names is accepted by its common name; better give IIS a certificate with a DNS name")
 	}
 	return p, errors.Join(errs...)
+}
+
+// loadLabels reads what the labels name, in their order. A file that several of
+// them name is read, and found bad, once.
+func (p *parts) loadLabels(labels map[string]*LabelSettings) error {
+	var errs []error
+	seen := map[string]bool{"": true} // no file
+	once := func(key, path string, read func(string) error) {
+		if seen[path] {
+			return
+		}
+		seen[path] = true
+		if err := read(path); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", key, err))
+		}
+	}
+	for _, label := range slices.Sorted(maps.Keys(labels)) {
+		key, a := labelKey(label)+".auth", &labels[label].Auth
+		if len(a.ClientCA) > 0 {
+			certs, err := ReadCertificates(key+".client_ca", a.ClientCA...)
+			if err != nil {
+				errs = append(errs, err)
+			}
+			p.clientCAs[label] = certs
+		}
+		once(key+".users", a.Users, func(path string) error { _, err := ra.LoadUserList(path); return err })
+		once(key+".tokens", a.Tokens, func(path string) error { _, err := ra.OpenTokenFile(path); return err })
+		if a.Anonymous {
+			p.warn("%s.anonymous: everybody who reaches the port can have a certificate", key)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (p *parts) warn(format string, args ...any) {

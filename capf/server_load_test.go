@@ -50,10 +50,18 @@ func TestFleet(t *testing.T) {
 	}
 	n := scale(t, "ONLINECA_PHONES", usual)
 	devices := pendingDevices(n)
-	b := newBench(t, nil, devices...)
+	// On a machine that is busy with other things nobody is to lose patience.
+	const patience = time.Hour
+	b := newBench(t, func(c *ServerConfig) {
+		c.Timeouts = Timeouts{Handshake: patience, Auth: patience, Keygen: patience, Sign: patience, CA: patience, Store: patience, Issue: patience}
+	}, devices...)
 	seen := 0
 	s := phone.Fleet{Count: n,
-		Config:  func(i int) phone.Config { return b.phoneConfig(devices[i].Name) },
+		Config: func(i int) phone.Config {
+			cfg := b.phoneConfig(devices[i].Name)
+			cfg.Patience = patience
+			return cfg
+		},
 		Observe: func(_ phone.Outcome, done, _ int) { seen++ },
 	}.Run(t.Context())
 	if s.Succeeded != n || seen != n {

@@ -116,6 +116,32 @@ func TestLocalProfile(t *testing.T) {
 	}
 }
 
+// What is scheduled while a session is under way is done at the next contact.
+func TestScheduledMeanwhile(t *testing.T) {
+	b := newBench(t, nil, pendingDevice(testDevice))
+	defer b.stop()
+	cfg := b.phoneConfig(testDevice)
+	cfg.Observe = func(sent bool, m wire.Message) {
+		if !sent && m.Command == wire.StoreCertificateRequest {
+			_, _ = b.table.Update(t.Context(), testDevice, func(d *Device) error { d.Schedule(OperationDelete, time.Time{}); return nil })
+		}
+	}
+	p, err := phone.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if d := b.wantRow(testDevice, OperationDelete, StatusOperationPending, ""); d.LSC == nil || d.Issued != nil {
+		t.Error("the certificate that the phone has stored is not in the table, or still waits")
+	}
+	if r, err := p.Run(t.Context()); err != nil || r.Operation != phone.Delete {
+		t.Errorf("then it did %v, %v", r.Operation, err)
+	}
+	b.wantRow(testDevice, OperationNone, 4, "")
+}
+
 func TestDeleteFetchNone(t *testing.T) {
 	b := newBench(t, nil, pendingDevice(testDevice))
 	defer b.stop()

@@ -245,7 +245,9 @@ func (p *session) ask(ctx context.Context, c wire.Command, st State) (wire.Reaso
 func (p *session) recordSuccess(ctx context.Context, ok success) {
 	op := p.device.Operation
 	p.update(ctx, op, ok.code, func(d *Device) {
-		d.Operation, d.Status, d.Reason, d.Code = OperationNone, StatusOf(op, ok.code), "", ""
+		if d.Operation == op { // not rescheduled meanwhile
+			d.Operation, d.Status, d.Reason, d.Code = OperationNone, StatusOf(op, ok.code), "", ""
+		}
 		if ok.change != nil {
 			ok.change(d)
 		}

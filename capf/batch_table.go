@@ -77,7 +77,11 @@ func (s Summary) totals() string {
 			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.text))
 		}
 	}
-	return fmt.Sprintf("%d devices: %s, in %v\n", len(s.Results), strings.Join(parts, ", "), s.Took.Round(time.Millisecond))
+	devices := "devices"
+	if len(s.Results) == 1 {
+		devices = "device"
+	}
+	return fmt.Sprintf("%d %s: %s, in %v\n", len(s.Results), devices, strings.Join(parts, ", "), s.Took.Round(time.Millisecond))
 }
 
 // hints is one line for each kind of failure, in the order of the table of

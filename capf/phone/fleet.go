@@ -133,7 +133,11 @@ func percentile(sorted []time.Duration, p int) time.Duration {
 // WriteText writes the summary for a person.
 func (s Summary) WriteText(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d phones in %v: %d succeeded", s.Total, s.Elapsed.Round(time.Millisecond), s.Succeeded)
+	phones := "phones"
+	if s.Total == 1 {
+		phones = "phone"
+	}
+	fmt.Fprintf(&b, "%d %s in %v: %d succeeded", s.Total, phones, s.Elapsed.Round(time.Millisecond), s.Succeeded)
 	if s.Succeeded > 0 {
 		fmt.Fprintf(&b, " (%.1f per second; half within %v, 95 %% within %v, 99 %% within %v)", s.PerSecond,
 			s.P50.Round(time.Millisecond), s.P95.Round(time.Millisecond), s.P99.Round(time.Millisecond))

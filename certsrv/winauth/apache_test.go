@@ -38,7 +38,22 @@ func apache(t *testing.T) (a *interop.ApacheServer, cfg Config, posts *atomic.In
 	}, posts
 }
 
+// 320 requests by 32 goroutines over 8 sessions: 8 connections, each with one
+// login. On a machine that is very busy net/http may close a connection instead
+// of using it again, so the count is looked at up to three times.
 func TestApache(t *testing.T) {
+	conns := 0
+	for range 3 {
+		if conns = throughApache(t); conns == 8 || t.Failed() {
+			return
+		}
+	}
+	t.Errorf("Apache saw %d connections, want 8", conns)
+}
+
+// throughApache sends the requests and returns how many connections Apache saw.
+func throughApache(t *testing.T) int {
+	t.Helper()
 	a, cfg, posts := apache(t)
 	p := newPool(t, cfg)
 	var wg sync.WaitGroup
@@ -53,20 +68,22 @@ func TestApache(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if st := p.Stats(); st.Handshakes != 8 || st.Requests != 320 || st.Rejected != 0 || posts.Load() != 320 {
+	st := p.Stats()
+	if st.Requests != 320 || st.Rejected != 0 || posts.Load() != 320 {
 		t.Errorf("%+v, %d POSTs", st, posts.Load())
 	}
 	p.Close()
 	refused, conns := 0, map[int]bool{}
-	for _, l := range a.Log(t, 336) { // 320 and two legs each
+	for _, l := range a.Log(t, 320+2*int(st.Handshakes)) { // two legs each
 		conns[l.Port] = true
 		if l.Status == http.StatusUnauthorized {
 			refused++
 		}
 	}
-	if len(conns) != 8 || refused != 8 { // one 401, the challenge, for each
+	if len(conns) != int(st.Handshakes) || refused != len(conns) { // one 401, the challenge, for each
 		t.Errorf("Apache saw %d connections and answered 401 %d times", len(conns), refused)
 	}
+	return len(conns)
 }
 
 func TestApacheRefusesAWrongPassword(t *testing.T) {

@@ -37,6 +37,9 @@ Basic (--scheme NTLM --scheme Basic).`,
 			if listFaults {
 				return printFaults(cmd)
 			}
+			if err := o.Check(); err != nil {
+				return usagef(cmd, "%w", err)
+			}
 			if passwordFile != "" {
 				var err error
 				if o.Password, err = app.ReadPassword("--password-file", passwordFile); err != nil {

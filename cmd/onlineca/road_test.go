@@ -38,7 +38,7 @@ func TestLab(t *testing.T) {
 		t.Errorf("IIS logs: %v, %v", found, err)
 	}
 	// A second run replaces the first.
-	onlineca(t, "lab", "--phones", "1", "--key", "p256", "--out", out).want(t, 0, "1 devices: 1 issued")
+	onlineca(t, "lab", "--phones", "1", "--key", "p256", "--out", out).want(t, 0, "1 device: 1 issued")
 	if found, _ := filepath.Glob(filepath.Join(out, "lsc", "*.der")); len(found) != 1 {
 		t.Errorf("after the second run there is %v", found)
 	}
@@ -280,4 +280,12 @@ func readDER(t *testing.T, path string) *x509.Certificate {
 		t.Fatalf("%s: %v", path, err)
 	}
 	return cert
+}
+
+func TestCertsrvUsage(t *testing.T) {
+	for _, bad := range [][]string{
+		{"--epa", "maybe"}, {"--language", "tlh"}, {"--scheme", "Digest"}, {"--renewals", "4"}, {"--user", "ciscora"},
+	} {
+		onlineca(t, append([]string{"certsrv", "--listen", "127.0.0.1:0"}, bad...)...).want(t, 2, bad[0], "hint: ")
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/google/renameio/v2"
@@ -34,14 +35,41 @@ type CertsrvOptions struct {
 	KeysDir         string // where keys are written; empty: nowhere
 	HTTP2           bool
 	Out             io.Writer
+
+	made bool // the password was made here, and must be shown
+}
+
+// Check says what is wrong with the options that are words and numbers.
+func (o *CertsrvOptions) Check() error {
+	oneOf := func(flag, value string, known ...string) error {
+		if slices.Contains(known, value) {
+			return nil
+		}
+		return fmt.Errorf("--%s %q: one of %s", flag, value, strings.Join(known, ", "))
+	}
+	errs := []error{
+		oneOf("language", o.Language, string(testenv.English), string(testenv.German), string(testenv.French)),
+		oneOf("epa", o.EPA, string(testenv.EPAOff), string(testenv.EPAAccept), string(testenv.EPARequire)),
+	}
+	for _, s := range o.Schemes {
+		errs = append(errs, oneOf("scheme", s, string(testenv.SchemeNegotiate), string(testenv.SchemeNTLM),
+			string(testenv.SchemeKerberos), string(testenv.SchemeBasic)))
+	}
+	if o.Renewals < 0 || o.Renewals > testenv.MaxRenewals {
+		errs = append(errs, fmt.Errorf("--renewals %d: between 0 and %d", o.Renewals, testenv.MaxRenewals))
+	}
+	if domain, name, ok := strings.Cut(o.User, `\`); !ok || domain == "" || name == "" {
+		errs = append(errs, fmt.Errorf(`--user %q: the form is DOMAIN\name`, o.User))
+	}
+	return errors.Join(errs...)
 }
 
 // ServeCertsrv runs the mock alone until ctx ends.
 func ServeCertsrv(ctx context.Context, o CertsrvOptions) (err error) {
-	c, err := o.config()
-	if err != nil {
+	if err := o.Check(); err != nil {
 		return err
 	}
+	c := o.config()
 	if o.IISLog != "" {
 		w, closeLog, err := zap.Open(o.IISLog)
 		if err != nil {
@@ -76,13 +104,10 @@ func ServeCertsrv(ctx context.Context, o CertsrvOptions) (err error) {
 }
 
 // config says what the mock is like.
-func (o *CertsrvOptions) config() (testenv.Config, error) {
-	domain, name, ok := strings.Cut(o.User, `\`)
-	if !ok || domain == "" || name == "" {
-		return testenv.Config{}, fmt.Errorf(`certsrv: the user %q is not of the form DOMAIN\name`, o.User)
-	}
+func (o *CertsrvOptions) config() testenv.Config {
+	domain, name, _ := strings.Cut(o.User, `\`)
 	if o.Password == "" {
-		o.Password = "Mock-" + rand.Text()
+		o.Password, o.made = "Mock-"+rand.Text(), true
 	}
 	c := testenv.Config{
 		Hostnames: o.Hostnames, Domain: domain,
@@ -97,7 +122,7 @@ func (o *CertsrvOptions) config() (testenv.Config, error) {
 	for _, name := range o.Templates {
 		c.Templates = append(c.Templates, phoneTemplate(name))
 	}
-	return c, nil
+	return c
 }
 
 // phoneTemplate is a template like CiscoRA by another name.
@@ -124,8 +149,11 @@ func (o *CertsrvOptions) announce(s *testenv.Certsrv, a testenv.Account, control
 		}
 	}
 	fmt.Fprintf(o.Out, "certsrv   %s/certsrv/\n", s.URL)
-	fmt.Fprintf(o.Out, "account   %s\\%s, password %s\n", a.Domain, a.Name, a.Password)
-	fmt.Fprintf(o.Out, "root      %s\n", s.Root.Subject)
+	fmt.Fprintf(o.Out, "account   %s\\%s", a.Domain, a.Name)
+	if o.made {
+		fmt.Fprintf(o.Out, ", password %s", a.Password)
+	}
+	fmt.Fprintf(o.Out, "\nroot      %s\n", s.Root.Subject.CommonName)
 	if o.RootFile != "" {
 		fmt.Fprintf(o.Out, "          in %s\n", o.RootFile)
 	}

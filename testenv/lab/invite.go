@@ -60,9 +60,20 @@ EST      %s/.well-known/est/
 certsrv  %s/certsrv/
   curl --config %s %s/certsrv/certrqxt.asp
 `, labDomain, labUser, filepath.Join(dir, "certsrv"),
-		s.estURL(), chain, s.estURL(),
-		s.certsrv.URL, filepath.Join(dir, "certsrv"), s.certsrv.URL)
+		s.estURL(), shellWord(chain), s.estURL(),
+		s.certsrv.URL, shellWord(filepath.Join(dir, "certsrv")), s.certsrv.URL)
 	return nil
+}
+
+// shellWord writes a path so that a shell takes it for one word.
+func shellWord(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_./-", r)
+	}
+	if strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // quote writes a string as curl's configuration files want it.

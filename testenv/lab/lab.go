@@ -250,7 +250,7 @@ func (s *servers) run(ctx context.Context, c Config) (sum capf.Summary, err erro
 		return capf.Summary{}, fmt.Errorf("lab: start CAPF: %w", err)
 	}
 	defer func() { err = errors.Join(err, phones.stop()) }()
-	fmt.Fprintf(c.Progress, "%d phones call CAPF at %s (keys: %s)\n", c.Phones, phones.addr, keyName(c.Key))
+	fmt.Fprintf(c.Progress, "phones that call CAPF at %s: %d (keys: %s)\n", phones.addr, c.Phones, keyName(c.Key))
 	sum = phones.callIn(ctx, c)
 	if ctx.Err() != nil {
 		return sum, ctx.Err()

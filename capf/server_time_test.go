@@ -2,6 +2,7 @@ package capf
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"strings"
 	"sync"
@@ -214,6 +215,37 @@ func TestLateCertificateForLostKey(t *testing.T) {
 		}
 		if !b.traced("the phone has another key by now") {
 			t.Error("not in the trace")
+		}
+	})
+}
+
+// A phone that comes for its certificate when that has expired gets another one.
+func TestLateCertificateExpired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, nil, pendingDevice(testDevice))
+		defer b.stop()
+		b.ca.hold = make(chan struct{}, 2)
+		p, err := phone.New(b.phoneConfig(testDevice))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Run(t.Context()); err == nil {
+			t.Fatal("there is a certificate already")
+		}
+		b.ca.hold <- struct{}{}
+		synctest.Wait()
+		waiting, err := x509.ParseCertificate(b.device(testDevice).Issued)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Until(waiting.NotAfter) + time.Hour)
+		b.ca.hold <- struct{}{}
+		r, err := p.Run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cert, err := x509.ParseCertificate(r.Certificate); err != nil || !cert.NotAfter.After(time.Now()) {
+			t.Errorf("it got one that ends at %v, %v", cert.NotAfter, err)
 		}
 	})
 }

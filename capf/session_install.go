@@ -220,6 +220,9 @@ func (p *session) resume(ctx context.Context, issuer IssuerKind, spec wire.KeySp
 	if err != nil || spec.Check(csr.PublicKey) != nil {
 		return success{}, false, p.drop(ctx, "its key is not the one that is asked for now")
 	}
+	if cert, err := x509.ParseCertificate(d.Issued); err == nil && p.srv.cfg.Now().After(cert.NotAfter) {
+		return success{}, false, p.drop(ctx, "what was issued for it has expired")
+	}
 	switch {
 	case len(d.Issued) > 0:
 		p.say(ctx, false, "Delivering the certificate that was issued since the last contact")

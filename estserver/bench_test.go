@@ -14,6 +14,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -208,7 +209,7 @@ func BenchmarkIdleConnections(b *testing.B) {
 				wg.Go(func() {
 					defer conn.Close()
 					_ = conn.SetReadDeadline(time.Now().Add(3 * patience))
-					if _, err := io.Copy(io.Discard, conn); !errors.Is(err, context.DeadlineExceeded) {
+					if _, err := io.Copy(io.Discard, conn); !errors.Is(err, os.ErrDeadlineExceeded) {
 						closed.Add(1)
 					}
 				})

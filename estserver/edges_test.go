@@ -111,3 +111,14 @@ func TestForeignCertificatesInTheChain(t *testing.T) {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
 }
+
+// A body that stops arriving is the client's trouble, not a fault of this
+// program.
+func TestStalledBody(t *testing.T) {
+	b := start(t, func(c *estserver.Config) { c.Timeouts.Read = 200 * time.Millisecond })
+	whole := rawPost(enrollPath, basicHeader, b64(simpleCSR(t)))
+	got := b.raw(t, whole[:len(whole)-50])
+	if !strings.HasPrefix(got, "HTTP/1.1 400 Bad Request\r\n") || !strings.Contains(got, "The body did not arrive within 200ms.") {
+		t.Errorf("%q", got)
+	}
+}

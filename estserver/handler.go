@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"time"
 
@@ -152,7 +153,11 @@ func (x *exchange) readCSR() ([]byte, error) {
 		return nil, tooLarge
 	}
 	body, err := io.ReadAll(io.LimitReader(x.r.Body, limit+1))
-	if err != nil {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, &httpError{status: http.StatusBadRequest,
+			text: fmt.Sprintf("The body did not arrive within %v.", x.s.cfg.Timeouts.Read)}
+	case err != nil:
 		return nil, fault.New(fault.Canceled, "read the request body", err)
 	}
 	if int64(len(body)) > limit {

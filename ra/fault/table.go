@@ -618,9 +618,9 @@ var table = [...]Row{
 	},
 
 	DiskFull: {
-		Name: "disk", Symptom: "a file could not be written",
-		Cause: "The disk is full, the directory is not writable, or the path is wrong.",
-		Fix:   "Make room, or choose another directory.",
+		Name: "disk", Symptom: "a file or the database could not be written",
+		Cause: "The disk is full, the directory is not writable, or the path is wrong; or the database named by store does not run or does not let the program in.",
+		Fix:   "Make room, or choose another directory. For a database, look whether it runs, and whether psql can log in with the same address.",
 		EST:   ESTNone, HTTP: 500, Retry: AfterFix, DeviceStatus: 6, Operation: 2,
 		Shows: []Sighting{{LogOwn, "code disk"}},
 	},

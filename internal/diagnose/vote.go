@@ -110,12 +110,17 @@ func (d differences) candidates() (centers []int64, width int64) {
 		order[i] = i
 	}
 	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(real(corr[b]), real(corr[a])) })
+	var highest float64
 	for _, i := range order {
+		if real(corr[i]) < highest/2 {
+			break // logs that pause regularly correlate a little at every multiple of it
+		}
 		lag := int64(i)
 		if i > int(spanY/width)+1 {
 			lag -= int64(size) // the second half stands for negative lags
 		}
 		if at := d.ys[0] - d.xs[0] + lag*width; d.within(at) {
+			highest = max(highest, real(corr[i]))
 			if centers = append(centers, at); len(centers) == maxCandidates {
 				break
 			}

@@ -157,7 +157,19 @@ func askReady(ctx context.Context, address string) error {
 		return fmt.Errorf("healthcheck: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("healthcheck: %s", strings.TrimSpace(string(text)))
+		return fmt.Errorf("healthcheck: %s", failing(string(text)))
 	}
 	return nil
+}
+
+// failing is the answer of /readyz without the lines of what is well, which
+// would read as errors among the errors.
+func failing(ready string) string {
+	var lines []string
+	for line := range strings.Lines(strings.TrimSpace(ready)) {
+		if !strings.HasPrefix(line, "ok ") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return strings.Join(lines, "\n")
 }

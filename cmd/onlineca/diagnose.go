@@ -27,7 +27,8 @@ stdout, nginx's error.log with libEST's lines, IIS W3C logs, and our own JSON.
 
 PATH is a file, a folder, an archive (.gz, .zip, .tar, .tar.gz) or "-" for
 standard input. Names do not matter: the contents decide what a file is. Clocks
-of different zones are matched by themselves.
+of different zones are matched by themselves. Give it the logs of one cluster
+at a time: what happened at the same moment is taken to belong together.
 
 Exit status: 0 nothing wrong, 1 faults found, 2 usage, 3 could not tell.`,
 		Example: `  onlineca diagnose onlineca-lab/logs

@@ -299,6 +299,26 @@ func TestNoLoginIsNoRefusedLoginWhereIISHasNone(t *testing.T) {
 	}
 }
 
+// IIS notes a request without a user for a login that nobody waited for (64,
+// ERROR_NETNAME_DELETED), too: nobody was let in by it.
+func TestAnonymousAccessIsNotAnAbortedLogin(t *testing.T) {
+	for win32, want := range map[string]string{"0": "not-challenged", "64": ""} {
+		file := filepath.Join(t.TempDir(), "iis.log")
+		line := "2019-01-16 14:05:02 14.48.31.152 GET /certsrv - 443 - 14.48.31.125 CiscoRA+1.0 - 200 0 " + win32 + " 15\n"
+		if err := os.WriteFile(file, []byte(line), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := run(t, diagnose.Options{Paths: []string{file}})
+		got := ""
+		if f := findingOf(r); f != nil {
+			got = strings.Join(f.Codes, " ")
+		}
+		if got != want {
+			t.Errorf("win32 %s: %q, want %q\n%s", win32, got, want, text(t, r))
+		}
+	}
+}
+
 // Clocks may be wrong by hours and seconds, differently in each log.
 func TestWrongClocks(t *testing.T) {
 	for _, c := range []struct{ capf, err, web time.Duration }{

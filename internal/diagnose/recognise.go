@@ -171,7 +171,7 @@ const (
 func ofLogins(web []*exchange) (codes []fault.Code, x *exchange) {
 	challenged := false
 	for _, x := range web {
-		if x.web == webLogin && x.status < 400 && !x.user {
+		if x.web == webLogin && x.status < 400 && x.win32 == 0 && !x.user {
 			return []fault.Code{fault.NotChallenged}, x
 		}
 		if x.status != 401 {

@@ -23,7 +23,9 @@ const tableRows = 50
 func (s Summary) WriteTable(w io.Writer) error {
 	rows := s.Results
 	if len(rows) > tableRows {
-		rows = slices.DeleteFunc(slices.Clone(rows), func(r JobResult) bool { return r.Err == nil && len(r.Warnings) == 0 })
+		rows = slices.DeleteFunc(slices.Clone(rows), func(r JobResult) bool {
+			return (r.Err == nil || r.Outcome == OutcomeCanceled) && len(r.Warnings) == 0
+		})
 	}
 	if len(rows) > 0 {
 		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

@@ -252,11 +252,11 @@ func (s *servers) run(ctx context.Context, c Config) (sum capf.Summary, err erro
 	defer func() { err = errors.Join(err, phones.stop()) }()
 	fmt.Fprintf(c.Progress, "phones that call CAPF at %s: %d (keys: %s)\n", phones.addr, c.Phones, keyName(c.Key))
 	sum = phones.callIn(ctx, c)
-	if ctx.Err() != nil {
-		return sum, ctx.Err()
-	}
 	if err := sum.WriteTable(c.Result); err != nil {
 		return sum, fmt.Errorf("lab: %w", err)
+	}
+	if ctx.Err() != nil {
+		return sum, ctx.Err()
 	}
 	s.describe(c)
 	if !c.KeepRunning || ctx.Err() != nil {

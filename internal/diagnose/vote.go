@@ -56,7 +56,11 @@ func (d differences) frequent() []int64 {
 	best, most := int64(0), 0
 	centers, width := d.candidates()
 	for _, c := range centers {
-		for at := c - width; at <= c+width; at += 1000 {
+		// Logs that count in seconds differ by whole ones, and a window about a
+		// whole second holds three of those, any other as few as two.
+		first := c - width
+		first -= ((first % 1000) + 1000) % 1000
+		for at := first; at <= c+width; at += 1000 {
 			if n := some.near(at, nil); n > most && d.within(at) {
 				best, most = at, n
 			}

@@ -32,10 +32,13 @@ type RequestSettings struct {
 	// PendingFor is how long a request may wait for a manager. Default 720h.
 	PendingFor time.Duration `yaml:"pending_for,omitempty"`
 	// Grace is how long after it was sent a request whose answer was lost can
-	// still turn up at the CA; before that it is not submitted anew. Default 2m.
+	// still turn up at the CA; before that it is not submitted anew. One that
+	// has a certificate there is found at once. Default 100s: IIS ends a script
+	// after 90.
 	Grace time.Duration `yaml:"grace,omitempty"`
-	// Lease is how long a process that died keeps the others from its requests.
-	// Default 30s.
+	// Lease is how long a machine that has gone from the network keeps the others
+	// that share a PostgreSQL from its requests; those of a process that died are
+	// free at once. Default 30s.
 	Lease time.Duration `yaml:"lease,omitempty"`
 	// PollFirst and PollMax are the first and the longest pause between two
 	// looks at a request that is not settled. Defaults 5s and 10m.
@@ -51,7 +54,7 @@ func (r *RequestSettings) defaults(state string) {
 	orDuration(&r.RetryAfter, 10*time.Second)
 	orDuration(&r.Keep, 24*time.Hour)
 	orDuration(&r.PendingFor, 30*24*time.Hour)
-	orDuration(&r.Grace, 2*time.Minute)
+	orDuration(&r.Grace, 100*time.Second)
 	orDuration(&r.Lease, 30*time.Second)
 	orDuration(&r.PollFirst, 5*time.Second)
 	orDuration(&r.PollMax, 10*time.Minute)
@@ -78,6 +81,7 @@ func (r *RequestSettings) validate(v *mistakes) {
 type records struct {
 	*store.Durable
 	store *store.Store
+	owner *store.Owner
 	audit *os.File
 }
 
@@ -98,6 +102,9 @@ func openRecords(ctx context.Context, s Settings, next ra.Enroller, ask *ra.Fail
 	if r.store, err = store.Open(ctx, s.Store); err != nil {
 		return nil, err
 	}
+	if r.owner, err = r.store.Own(ctx); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(filepath.Dir(s.Requests.Audit), 0o700); err != nil {
 		return nil, fmt.Errorf("requests.audit: %w", err)
 	}
@@ -106,7 +113,7 @@ func openRecords(ctx context.Context, s Settings, next ra.Enroller, ask *ra.Fail
 	}
 	t := s.Certsrv.Timeouts
 	r.Durable, err = store.NewDurable(store.Config{
-		Store: r.store, Next: next, Fetch: ask,
+		Store: r.store, Owner: r.owner, Next: next, Fetch: ask,
 		Authority: authorityName(chain[0]),
 		Patience:  s.Requests.Patience, RetryAfter: s.Requests.RetryAfter,
 		Keep: s.Requests.Keep, PendingFor: s.Requests.PendingFor,
@@ -143,6 +150,9 @@ func (r *records) close(ctx context.Context) error {
 	var errs []error
 	if r.Durable != nil {
 		errs = append(errs, r.Close(ctx))
+	}
+	if r.owner != nil {
+		errs = append(errs, r.owner.Close())
 	}
 	if r.store != nil {
 		errs = append(errs, r.store.Close())

@@ -27,6 +27,9 @@ type Fetcher interface {
 // Config says how requests are made durable. Store, Next and Fetch are needed.
 type Config struct {
 	Store *Store
+	// Owner is this process's sign of life: see [Store.Own]. Without one, others
+	// know that it has died when its leases end.
+	Owner *Owner
 	// Next submits: it sends the request to the certificate authority at most
 	// once, and its error, if the outcome is not known, is one whose row is
 	// Unsettled.
@@ -51,7 +54,9 @@ type Config struct {
 	SubmitTimeout time.Duration
 	// Grace is how long after its submission a request can still turn up at the
 	// certificate authority: only then does its absence prove that it never got
-	// there. 0 means two minutes; IIS ends a script after 90 seconds.
+	// there. A certificate that is there is found at once. 0 means 100 seconds:
+	// IIS ends a script after 90 (scriptTimeout of its ASP limits), and a phone
+	// that was in the middle of it comes back for longer than that.
 	Grace time.Duration
 	// ScanLimit is how many numbers are looked at for one lost answer, 0 means
 	// 500; ScanGap how many in a row must never have been handed out to be the
@@ -86,7 +91,7 @@ func (c Config) withDefaults() Config {
 		is    time.Duration
 	}{
 		{&c.Patience, 8 * time.Second}, {&c.RetryAfter, 10 * time.Second}, {&c.Keep, 24 * time.Hour},
-		{&c.SubmitTimeout, 5 * time.Minute}, {&c.Grace, 2 * time.Minute},
+		{&c.SubmitTimeout, 5 * time.Minute}, {&c.Grace, 100 * time.Second},
 		{&c.PollFirst, 5 * time.Second}, {&c.PollMax, 10 * time.Minute}, {&c.PendingFor, 30 * 24 * time.Hour},
 		{&c.Tick, time.Second}, {&c.Lease, 30 * time.Second},
 	} {
@@ -143,6 +148,9 @@ func NewDurable(cfg Config) (*Durable, error) {
 		cfg: cfg, log: cfg.Logger, flights: map[string]*flight{},
 		claim: Claim{Owner: uuid.NewString(), Lease: cfg.Lease, Authority: cfg.Authority, Keep: cfg.Keep},
 		audit: &audit{store: cfg.Store, w: cfg.Audit},
+	}
+	if cfg.Owner != nil {
+		d.claim.Owner = cfg.Owner.name
 	}
 	d.life, d.end = context.WithCancel(context.Background())
 	return d, nil
@@ -252,18 +260,42 @@ func (d *Durable) proceed(ctx context.Context, r ra.Request) (ra.Result, error) 
 	}
 }
 
-// follow finds out more about a request that was submitted before.
+// follow finds out more about a request that was submitted before. Whoever
+// holds the lease of one may be dead.
 func (d *Durable) follow(ctx context.Context, rec Record) (Record, error) {
 	now := time.Now()
 	switch {
 	case rec.State.open() && rec.LeaseUntil.After(now):
+		if o := d.cfg.Owner; o != nil && rec.LeaseOwner != d.claim.Owner {
+			if n, err := o.bury(ctx, rec.LeaseOwner, now); n > 0 || err != nil {
+				return rec, err
+			}
+		}
 		return rec, pause(ctx, elsewhere)
-	case rec.State.open() && !rec.Next.After(now):
+	case rec.State.open() && d.worthAsking(rec, now):
 		return d.ask(ctx, rec.ID, now)
 	default:
 		return rec, nil
 	}
 }
+
+// worthAsking tells whether the certificate authority is asked after a request
+// because its client has come back, even if its next look is later: what has
+// been issued meanwhile is for this answer. Not so where a person has to decide
+// first, and that has just been asked.
+func (d *Durable) worthAsking(rec Record, now time.Time) bool {
+	switch {
+	case !rec.Next.After(now):
+		return true
+	case rec.State == Unknown: // unless all numbers were looked at in vain, and it is too late for another
+		return now.Before(d.graceEnd(rec)) || rec.Code != fault.OutcomeUnknown.String()
+	default:
+		return rec.Code != "" || !now.Before(rec.Updated.Add(d.cfg.PollFirst))
+	}
+}
+
+// graceEnd is when the absence of a request proves that it never arrived.
+func (d *Durable) graceEnd(rec Record) time.Time { return rec.Submitted.Add(d.cfg.Grace) }
 
 func pause(ctx context.Context, length time.Duration) error {
 	timer := time.NewTimer(length)
@@ -293,9 +325,11 @@ func (d *Durable) tell(rec Record, now time.Time) (ra.Result, error) {
 		code, _ := fault.Lookup(rec.Code)
 		return ra.Result{}, &fault.Fault{Code: code, Op: "enrol", ReqID: rec.ReqID, Message: rec.Message}
 	case Unknown:
-		if now.After(rec.Submitted.Add(d.cfg.Grace)) {
+		if now.After(d.graceEnd(rec)) {
 			return ra.Result{}, fault.Newf(fault.OutcomeUnknown, "enrol", "record %s: %s", rec.ID, rec.Message)
 		}
+		// It is looked for again whenever the client comes.
+		wait = min(wait, 3*d.cfg.RetryAfter)
 	}
 	f := d.inProgress(fmt.Errorf("record %s is %s", rec.ID, rec.State))
 	f.RetryAfter = wait

@@ -40,6 +40,10 @@ func (d *Durable) ask(ctx context.Context, id string, now time.Time) (Record, er
 	rec.Next = time.Time{}
 	if rec.State.open() {
 		rec.Next = now.Add(d.backoff(rec.Tries))
+		// The look that settles it is the first after its grace.
+		if end := d.graceEnd(rec); rec.State == Unknown && now.Before(end) && rec.Next.After(end) {
+			rec.Next = end
+		}
 	}
 	d.save(ctx, rec)
 	rec.LeaseOwner, rec.LeaseUntil = "", time.Time{}
@@ -97,6 +101,7 @@ func (d *Durable) search(ctx context.Context, rec *Record, csr *x509.Certificate
 		return err
 	}
 	s := lookup{d: d, rec: rec, csr: csr, known: known}
+	began := time.Now() // what turned up behind the look's back does not count as absent
 	err = s.run(ctx)
 	if rec.AfterReqID > 0 {
 		rec.AfterReqID = s.passed // what has been looked at need not be again
@@ -115,9 +120,9 @@ func (d *Durable) search(ctx context.Context, rec *Record, csr *x509.Certificate
 	case !s.complete:
 		return fault.Newf(fault.OutcomeUnknown, "look for the lost answer",
 			"not among the requests %d to %d, and there are others; look on the CA under Issued Certificates", s.from, s.to)
-	case time.Now().Before(rec.Submitted.Add(d.cfg.Grace)):
+	case began.Before(d.graceEnd(*rec)):
 		return fault.Newf(fault.OutcomeUnknown, "look for the lost answer",
-			"not among the requests %d to %d so far; it may still arrive until %s", s.from, s.to, rec.Submitted.Add(d.cfg.Grace).UTC().Format(time.RFC3339))
+			"not among the requests %d to %d so far; it may still arrive until %s", s.from, s.to, d.graceEnd(*rec).UTC().Format(time.RFC3339))
 	}
 	rec.State = Failed
 	d.log.Info("a request whose answer was lost never reached the authority", d.fields(*rec)...)

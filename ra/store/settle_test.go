@@ -287,3 +287,72 @@ func TestTheGraceBeginsWhenItCanHaveBeenSent(t *testing.T) {
 		})
 	})
 }
+
+// The owner of a request dies while it is being submitted. With the next one it
+// is looked for at once, and what the authority has issued is delivered at the
+// first contact, whenever that is; only its absence takes the grace to prove.
+func TestADeadOwnersRequestsAreSettledAtOnce(t *testing.T) {
+	for _, arrived := range []time.Duration{-time.Second, 20 * time.Second, time.Hour} {
+		durable(t, 7, nil, func(t *testing.T, b *bench) {
+			b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+			own := func() *store.Owner {
+				o, err := b.store.Own(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return o
+			}
+			dead := own()
+			r := storetest.Request(t, "SEP1", "ciscora")
+			claim := store.Claim{Owner: dead.Name(), Lease: 30 * time.Second, Authority: "ca", Keep: time.Hour}
+			if _, mine, err := b.store.Begin(t.Context(), r, claim, time.Now()); err != nil || !mine {
+				t.Fatal(mine, err)
+			}
+			reach := func() {
+				if _, err := b.ca.Enroll(t.Context(), r); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if arrived < 0 {
+				reach()
+			}
+			if err := dead.Close(); err != nil {
+				t.Fatal(err)
+			}
+			b.stop()
+			if err := b.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			next := own()
+			defer next.Close()
+			b.start(func(c *store.Config) { c.Owner = next })
+			start := time.Now()
+			if arrived >= 0 {
+				b.refused(r, fault.InProgress)
+				time.Sleep(arrived)
+			}
+			if arrived == 20*time.Second {
+				reach()
+			}
+			b.enroll(r)
+			b.submissions("SEP1", 1)
+			if took := time.Since(start); took > max(arrived, 0)+time.Second {
+				t.Errorf("delivered after %v, arrived after %v", took, arrived)
+			}
+		})
+	}
+}
+
+// The look that proves the absence is made when the grace ends, not with the
+// next of the growing pauses.
+func TestTheGraceIsAsLongAsItSays(t *testing.T) {
+	durable(t, 7, func(c *store.Config) { c.Tick = time.Second }, func(t *testing.T, b *bench) {
+		b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+		b.ca.Answer = failing(false, lost())
+		b.refused(storetest.Request(t, "SEP1", "ciscora"), fault.InProgress)
+		b.sleep(99 * time.Second)
+		b.state("SEP1", store.Unknown)
+		b.sleep(2 * time.Second)
+		b.state("SEP1", store.Failed)
+	})
+}

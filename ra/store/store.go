@@ -96,7 +96,7 @@ func openPostgres(location string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: the address of %s is not good: %w", u.Redacted(), err)
 	}
-	db.SetMaxOpenConns(postgresConnections)
+	db.SetMaxOpenConns(postgresConnections + 1) // one holds the owner's lock
 	db.SetMaxIdleConns(postgresConnections)
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	return &Store{db: db, postgres: true, name: u.Host + u.Path}, nil

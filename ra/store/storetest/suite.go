@@ -28,12 +28,13 @@ func Run(t *testing.T, location func(tb testing.TB) string) {
 		"operators decide":                             (*suite).decide,
 		"several processes open it at once":            (*suite).openings,
 		"two processes submit once":                    (*suite).processes,
+		"what a dead owner has left is due at once":    (*suite).owners,
 		"a closed database is a fault":                 (*suite).closed,
 	} {
 		t.Run(name, func(t *testing.T) {
 			at := location(t)
 			s := &suite{
-				location: at, store: openStore(t, at),
+				location: at, postgres: store.IsPostgres(at), store: openStore(t, at),
 				now:   time.Date(2026, 11, 21, 20, 0, 0, 123000, time.UTC),
 				claim: store.Claim{Owner: "process-1", Lease: time.Minute, Authority: "ca", Keep: time.Hour},
 				ca:    NewAuthority(t, 7),
@@ -46,6 +47,7 @@ func Run(t *testing.T, location func(tb testing.TB) string) {
 // suite is one test of the suite, with a database of its own.
 type suite struct {
 	location string
+	postgres bool
 	store    *store.Store
 	now      time.Time
 	claim    store.Claim

@@ -63,7 +63,9 @@ func (c *Client) Authenticate(ctx context.Context, cred ra.Credentials) error {
 }
 
 func (c *Client) authenticateForeign(ctx context.Context, cred ra.Credentials) error {
-	s, err := c.site(winauth.Credential(cred), 1)
+	epa := c.cfg.EPA
+	epa.Probe = false // with a wrong password it would count twice towards the lockout
+	s, err := c.site(winauth.Credential(cred), 1, epa)
 	if err != nil {
 		return fault.New(fault.BadCredentials, "certsrv: authenticate "+cred.Username, err)
 	}

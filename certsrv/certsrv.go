@@ -166,7 +166,7 @@ func New(cfg Config) (*Client, error) {
 			return nil, fmt.Errorf("certsrv: template, marker or SAN: %w", err)
 		}
 	}
-	own, err := c.site(winauth.Credential{Username: cfg.Username, Password: cfg.Password}, cfg.Sessions)
+	own, err := c.site(winauth.Credential{Username: cfg.Username, Password: cfg.Password}, cfg.Sessions, cfg.EPA)
 	if err != nil {
 		return nil, fmt.Errorf("certsrv: %w", err)
 	}
@@ -207,9 +207,9 @@ func (c *Client) setURL() error {
 }
 
 // site returns certsrv as cred sees it.
-func (c *Client) site(cred winauth.Credential, sessions int) (*site, error) {
+func (c *Client) site(cred winauth.Credential, sessions int, epa winauth.EPA) (*site, error) {
 	pool, err := winauth.NewPool(winauth.Config{
-		URL: c.base, Credential: cred, TLS: c.tlsConfig(), EPA: c.cfg.EPA,
+		URL: c.base, Credential: cred, TLS: c.tlsConfig(), EPA: epa,
 		Sessions: sessions, IdleTimeout: c.cfg.IdleTimeout, LoginTimeout: c.cfg.Timeouts.Login,
 		LoginPause: c.cfg.LoginPause, Reconnect: c.cfg.Reconnect, UserAgent: c.cfg.UserAgent,
 		DialContext: c.cfg.DialContext, Resolver: c.cfg.Resolver, Now: c.cfg.Now,

@@ -31,6 +31,7 @@ func (c *Client) fault(k call, err error, x *winauth.Exchange) *fault.Fault {
 		f.Err = describe(err, ve.UnverifiedCertificates[0])
 	}
 	f.Unsent = k.form != nil && x != nil && !x.Sent
+	f.Unjudged = unjudged(err)
 	var ph *winauth.PhaseError
 	elapsed := time.Duration(0)
 	if errors.As(err, &ph) {
@@ -49,6 +50,16 @@ func (c *Client) fault(k call, err error, x *winauth.Exchange) *fault.Fault {
 		f.RetryAfter = paused.Until.Sub(c.cfg.Now())
 	}
 	return f
+}
+
+// unjudged says whether a login broke off after its credentials were sent: the
+// domain may have refused them, and counted that.
+func unjudged(err error) bool {
+	var leg *winauth.LegError
+	var ph *winauth.PhaseError
+	var status *winauth.StatusError
+	return errors.As(err, &leg) && leg.Leg == winauth.LegAuthenticate &&
+		(errors.As(err, &ph) && ph.Sent || errors.As(err, &status))
 }
 
 // loginFaults are those that winauth names, in the order in which to ask.

@@ -284,6 +284,48 @@ func TestTimeoutsByStep(t *testing.T) {
 	}
 }
 
+// A login that breaks off after the credentials were sent may have counted as a
+// wrong one; before that, and after it was let in, it has not.
+func TestUnjudgedLogins(t *testing.T) {
+	guess := ra.Credentials{Username: `LAB\somebody`, Password: "guess"}
+	for _, tc := range []struct {
+		name     string
+		cfg      func(*certsrv.Config)
+		unjudged bool
+		fault    testenv.Fault
+		step     testenv.Step
+		c        ra.Credentials
+	}{
+		{name: "the answer to the credentials is lost", fault: testenv.Hang, step: testenv.StepLogin, c: ra.Credentials{Username: `LAB\phone`, Password: "right"}, unjudged: true},
+		{name: "the challenge is not one", fault: testenv.BadChallenge, step: testenv.StepHandshake, c: guess},
+		{name: "the list of templates does not come", fault: testenv.Hang, step: testenv.StepPage, c: ra.Credentials{Username: `LAB\phone`, Password: "right"}},
+		{name: "there is no connection", c: guess, cfg: func(c *certsrv.Config) {
+			c.Reconnect = -1
+			c.DialContext = func(context.Context, string, string) (net.Conn, error) {
+				return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+			}
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			domain, name, _ := strings.Cut(testenv.DefaultUser, `\`)
+			s := testenv.New(t, testenv.Config{Accounts: []testenv.Account{
+				{Domain: domain, Name: name, Password: testenv.DefaultPassword}, {Name: "phone", Password: "right"},
+			}})
+			cfg := config(s)
+			cfg.Timeouts = certsrv.Timeouts{Login: 100 * time.Millisecond, Page: 100 * time.Millisecond}
+			if tc.cfg != nil {
+				tc.cfg(&cfg)
+			} else {
+				s.Inject(tc.fault, testenv.On(tc.step), testenv.Times(testenv.Forever))
+			}
+			err := newClient(t, cfg).Authenticate(t.Context(), tc.c)
+			if f := fault.Of(err); f == nil || errors.Is(err, fault.BadCredentials) || f.Unjudged != tc.unjudged {
+				t.Errorf("%+v", f)
+			}
+		})
+	}
+}
+
 func TestTemplates(t *testing.T) {
 	s := testenv.New(t, testenv.Config{Templates: []testenv.Template{
 		{Name: "CiscoRA", DisplayName: "Cisco RA & phones"}, {Name: "User", DisplayName: "User"},

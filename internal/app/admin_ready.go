@@ -80,7 +80,7 @@ func checkStore(err error) Check {
 	if err != nil {
 		return Check{"store", false, err.Error()}
 	}
-	return Check{"store", true, "it answers"}
+	return Check{"store", true, "it can be written to"}
 }
 
 func checkChain(chain []*x509.Certificate, err error, now time.Time) Check {

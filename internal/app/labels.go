@@ -11,9 +11,10 @@ import (
 	"github.com/onlineca/onlineca/ra"
 )
 
-// label wires one way in. passwords verifies what is passed through to certsrv.
-func (l *LabelSettings) label(clientCAs []*x509.Certificate, passwords ra.Authenticator) (estserver.Label, error) {
-	auth, err := l.auth(clientCAs, passwords)
+// label wires one way in. passwords verifies what is passed through to certsrv,
+// ledger counts refused passwords of user lists.
+func (l *LabelSettings) label(clientCAs []*x509.Certificate, passwords ra.Authenticator, ledger ra.Ledger) (estserver.Label, error) {
+	auth, err := l.auth(clientCAs, passwords, ledger)
 	if err != nil {
 		return estserver.Label{}, err
 	}
@@ -44,7 +45,7 @@ var pops = map[string]estserver.PoP{
 // auth wires the ways to authenticate. What stands between a client and the
 // domain's own login: a memory of what was good, which each label has for
 // itself, then the limit to guessing, which passwords brings along.
-func (l *LabelSettings) auth(clientCAs []*x509.Certificate, passwords ra.Authenticator) (estserver.Auth, error) {
+func (l *LabelSettings) auth(clientCAs []*x509.Certificate, passwords ra.Authenticator, ledger ra.Ledger) (estserver.Auth, error) {
 	a := &l.Auth
 	auth := estserver.Auth{RequireAll: a.Require == "all", Anonymous: a.Anonymous}
 	switch {
@@ -55,7 +56,8 @@ func (l *LabelSettings) auth(clientCAs []*x509.Certificate, passwords ra.Authent
 		}
 		// A bcrypt hash takes a processor a good while, and an account's attempts
 		// are looked at one after the other.
-		auth.Basic = ra.NewRemember(ra.NewAttempts(users, ra.AttemptsConfig{PerAccount: 10}), ra.RememberConfig{})
+		limited := ra.NewAttempts(users, ra.AttemptsConfig{PerAccount: 10, Scope: "users " + a.Users, Ledger: ledger})
+		auth.Basic = ra.NewRemember(limited, ra.RememberConfig{})
 	case a.Certsrv:
 		auth.Basic = passwords
 		auth.BasicMethod = "certsrv"

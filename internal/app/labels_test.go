@@ -1,16 +1,21 @@
 package app
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"io/fs"
 	"math/big"
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -128,5 +133,48 @@ func TestBadUserListIsToldOnce(t *testing.T) {
 	_, err := CheckFiles(s)
 	if want := "est.labels.a.auth.users: user list " + users + ", line 1: it is not user:hash"; err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}
+
+// Neither restarts nor further processes on the same store let more wrong
+// passwords through to the domain, and what is written says nothing of them.
+func TestRestartsGrantNoMorePasswords(t *testing.T) {
+	m := testenv.New(t, testenv.Config{LockoutThreshold: 5, Accounts: []testenv.Account{
+		{Name: "ciscora", Password: testenv.DefaultPassword}, {Name: "victim", Password: "correct-horse"},
+	}})
+	s := hostSettings(m)
+	s.EST.Auth = AuthSettings{Certsrv: true, Require: "any"}
+	s.Certsrv.LoginPause = time.Nanosecond // so that nothing else stands before the domain
+	s.Store, s.Requests.Audit = filepath.Join(t.TempDir(), "requests.db"), filepath.Join(t.TempDir(), "audit.jsonl")
+	try := func(x *site, user, password string) int {
+		status, _, _, err := x.tryEnroll("simpleenroll", func(r *http.Request) { r.SetBasicAuth(user, password) })
+		if err != nil {
+			t.Error(err)
+		}
+		return status
+	}
+	for i := range 4 {
+		t.Run(fmt.Sprint("start ", i), func(t *testing.T) {
+			one, two := startSite(t, s, hostParts(t, m)), startSite(t, s, hostParts(t, m))
+			var wg sync.WaitGroup
+			for n := range 6 {
+				for _, x := range []*site{one, two} {
+					wg.Go(func() { try(x, `LAB\victim`, fmt.Sprint("wrong-password-", i, n)) })
+				}
+			}
+			wg.Wait()
+			if status := try(one, `LAB\ciscora`, testenv.DefaultPassword); status != http.StatusOK {
+				t.Errorf("the service's own account: status %d", status)
+			}
+		})
+	}
+	if n := m.FailedLogons(); n != 2 {
+		t.Errorf("the domain saw %d wrong passwords, want 2", n)
+	}
+	for _, path := range []string{s.Store, s.Store + "-wal"} {
+		raw, err := os.ReadFile(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) || bytes.Contains(raw, []byte("wrong-password")) {
+			t.Errorf("%s: %v, or it holds a password", path, err)
+		}
 	}
 }

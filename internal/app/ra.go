@@ -77,7 +77,6 @@ func StartRA(ctx context.Context, s Settings, p Parts) (*RA, error) {
 	if r.upstreams, err = newUpstreams(s, p); err != nil {
 		return nil, err
 	}
-	r.passwords = ra.NewAttempts(r.upstreams, ra.AttemptsConfig{})
 	if err := r.start(ctx, s, p); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -87,25 +86,34 @@ func StartRA(ctx context.Context, s Settings, p Parts) (*RA, error) {
 	return r, nil
 }
 
-func (r *RA) start(ctx context.Context, s Settings, p Parts) error {
+func (r *RA) start(ctx context.Context, s Settings, p Parts) (err error) {
 	estserver.LogStarting(ctx, p.Log)
+	// First the store: a database that is not there should not cost a login.
+	if s.Store != noStore {
+		if r.records, err = openRecords(ctx, s); err != nil {
+			return err
+		}
+		r.count = r.records.counts
+	}
+	r.passwords = ra.NewAttempts(r.upstreams, ra.AttemptsConfig{
+		Scope: "certsrv", Ledger: r.ledger(), Lease: s.patience(), Log: p.Log,
+		Own: ra.Credentials{Username: s.Certsrv.Username, Password: p.Password},
+	})
 	if err := r.upstreams.Start(ctx); err != nil {
 		return err
 	}
-	var err error
 	r.chain, err = ra.NewChain(ctx, r.upstreams, ra.ChainConfig{Refresh: s.Certsrv.ChainRefresh, Log: p.Log})
 	if err != nil {
 		return err
 	}
-	if s.Store != noStore {
+	if r.records != nil {
 		chain, err := r.chain.CACerts(ctx)
 		if err != nil {
 			return err
 		}
-		if r.records, err = openRecords(ctx, s, r.upstream(s, p.Log), r.upstreams.Failover, chain, p.Log); err != nil {
+		if err := r.records.start(s, r.upstream(s, p.Log), r.upstreams.Failover, chain, p.Log); err != nil {
 			return err
 		}
-		r.count = r.records.counts
 	}
 	cfg, err := r.configure(s, p)
 	if err != nil {
@@ -120,13 +128,22 @@ func (r *RA) start(ctx context.Context, s Settings, p Parts) error {
 
 // configure wires what stands between the clients and certsrv.
 func (r *RA) configure(s Settings, p Parts) (estserver.Config, error) {
-	cfg, err := s.serverConfig(p, r.passwords)
+	cfg, err := s.serverConfig(p, r.passwords, r.ledger())
 	if err != nil {
 		return estserver.Config{}, err
 	}
 	cfg.Chain = r.chain
 	cfg.Enroller = r.stack(s, p.Log)
 	return cfg, nil
+}
+
+// ledger is where refused passwords are counted: in the store, and without one
+// in memory.
+func (r *RA) ledger() ra.Ledger {
+	if r.records == nil {
+		return nil
+	}
+	return r.records.store.Ledger()
 }
 
 // note keeps what the admin address tells of the settings.
@@ -256,8 +273,9 @@ var bindings = map[string]winauth.Binding{
 }
 
 // serverConfig says how clients are served; chain and enroller are added by the
-// caller. passwords verifies what is passed through to certsrv.
-func (s *Settings) serverConfig(p Parts, passwords ra.Authenticator) (estserver.Config, error) {
+// caller. passwords verifies what is passed through to certsrv; ledger, which may
+// be nil, counts refused passwords of user lists.
+func (s *Settings) serverConfig(p Parts, passwords ra.Authenticator, ledger ra.Ledger) (estserver.Config, error) {
 	proxies, err := s.EST.proxies()
 	if err != nil {
 		return estserver.Config{}, fmt.Errorf("est.trusted_proxies: %w", err)
@@ -270,7 +288,7 @@ func (s *Settings) serverConfig(p Parts, passwords ra.Authenticator) (estserver.
 		Timeouts:       estserver.Timeouts{Write: s.patience(), Shutdown: s.patience()},
 	}
 	for name, l := range s.EST.all() {
-		label, err := l.label(p.ClientCAs[name], passwords)
+		label, err := l.label(p.ClientCAs[name], passwords, ledger)
 		if err != nil {
 			return estserver.Config{}, fmt.Errorf("%s: %w", labelKey(name), err)
 		}

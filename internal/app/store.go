@@ -85,9 +85,8 @@ type records struct {
 	audit *os.File
 }
 
-// openRecords opens the store and the audit log, and makes next durable. chain
-// says which CA the request numbers belong to.
-func openRecords(ctx context.Context, s Settings, next ra.Enroller, ask *ra.Failover, chain []*x509.Certificate, log *zap.Logger) (_ *records, err error) {
+// openRecords opens the store and the audit log.
+func openRecords(ctx context.Context, s Settings) (_ *records, err error) {
 	r := new(records)
 	defer func() {
 		if err != nil {
@@ -111,6 +110,11 @@ func openRecords(ctx context.Context, s Settings, next ra.Enroller, ask *ra.Fail
 	if r.audit, err = store.OpenAudit(s.Requests.Audit); err != nil {
 		return nil, err
 	}
+	return r, nil
+}
+
+// start makes next durable. chain says which CA the request numbers belong to.
+func (r *records) start(s Settings, next ra.Enroller, ask *ra.Failover, chain []*x509.Certificate, log *zap.Logger) (err error) {
 	t := s.Certsrv.Timeouts
 	r.Durable, err = store.NewDurable(store.Config{
 		Store: r.store, Owner: r.owner, Next: next, Fetch: ask,
@@ -122,7 +126,7 @@ func openRecords(ctx context.Context, s Settings, next ra.Enroller, ask *ra.Fail
 		SubmitTimeout: 2*t.Login + t.Submit + t.Fetch + 5*time.Minute, // the queue among it
 		Audit:         r.audit, Logger: log,
 	})
-	return r, err
+	return err
 }
 
 // authorityName names a CA by its subject: renewals keep it, and with it the request

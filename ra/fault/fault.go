@@ -95,6 +95,9 @@ type Fault struct {
 	// Unsent says that a request for a certificate has certainly not been
 	// submitted: no byte of it has left. It may go elsewhere.
 	Unsent bool
+	// Unjudged says that credentials were sent and the answer to them was lost:
+	// the far side may have counted them as wrong.
+	Unjudged bool
 	// Target names the certsrv that failed, where there may be several.
 	Target string
 	// Err is the cause. It may be nil.

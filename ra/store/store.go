@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
@@ -53,6 +54,9 @@ type Store struct {
 	// has SQLite's only connection, so they must be there before it.
 	prepared map[string]*sql.Stmt
 	group    *group // of SQLite
+	pinged   pinged
+	prunes   sync.Mutex
+	pruned   map[string]time.Time // attempts, by scope
 }
 
 // Open opens the database at location and brings its tables up to date.
@@ -177,14 +181,6 @@ func (s *Store) in(ctx context.Context, tx *sql.Tx, query string) *sql.Stmt {
 func (s *Store) Close() error {
 	if err := s.db.Close(); err != nil {
 		return s.fault("close", err)
-	}
-	return nil
-}
-
-// Ping tells whether the database answers.
-func (s *Store) Ping(ctx context.Context) error {
-	if err := s.db.PingContext(ctx); err != nil {
-		return s.fault("ask", err)
 	}
 	return nil
 }

@@ -30,6 +30,10 @@ func Run(t *testing.T, location func(tb testing.TB) string) {
 		"two processes submit once":                    (*suite).processes,
 		"what a dead owner has left is due at once":    (*suite).owners,
 		"a closed database is a fault":                 (*suite).closed,
+		"attempts are one count for all":               (*suite).attempts,
+		"attempts come and go":                         (*suite).attemptsSettle,
+		"attempts at the same moment":                  (*suite).attemptsRace,
+		"it is well while it can be written to":        (*suite).ping,
 	} {
 		t.Run(name, func(t *testing.T) {
 			at := location(t)

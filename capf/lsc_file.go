@@ -3,11 +3,8 @@ package capf
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-
-	"github.com/google/renameio/v2"
 
 	"github.com/onlineca/onlineca/ra/fault"
 )
@@ -22,7 +19,7 @@ const lscRoom = 4 << 10
 // appears whole or not at all.
 type lscFile struct {
 	path    string
-	pending *renameio.PendingFile
+	pending *os.File // beside path; nil when committed or discarded
 }
 
 // diskFault names what a file could not be written for.
@@ -40,8 +37,7 @@ func reserveLSC(path string) (*lscFile, error) {
 	if info, err := os.Lstat(path); err == nil && info.IsDir() {
 		return nil, fault.Newf(fault.DiskFull, op, "it is a directory")
 	}
-	pending, err := renameio.NewPendingFile(path,
-		renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(0o644))
+	pending, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return nil, diskFault(op, err)
 	}
@@ -55,30 +51,47 @@ func reserveLSC(path string) (*lscFile, error) {
 
 // commit writes der and gives the file its name.
 func (f *lscFile) commit(der []byte) error {
+	defer f.discard()
 	if err := f.write(der); err != nil {
-		f.discard()
 		return diskFault("write "+f.path, err)
 	}
 	return nil
 }
 
 func (f *lscFile) write(der []byte) error {
-	if _, err := f.pending.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	if _, err := f.pending.Write(der); err != nil {
+	if _, err := f.pending.WriteAt(der, 0); err != nil {
 		return err
 	}
 	if err := f.pending.Truncate(int64(len(der))); err != nil {
 		return err
 	}
-	return f.pending.CloseAtomicallyReplace()
+	if err := f.pending.Chmod(0o644); err != nil {
+		return err
+	}
+	if err := f.pending.Sync(); err != nil {
+		return err
+	}
+	// Closed before it is renamed, because Windows renames no open file.
+	if err := f.pending.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(f.pending.Name(), f.path); err != nil {
+		return err
+	}
+	f.pending = nil
+	return nil
 }
 
 // discard leaves nothing behind. After commit it does nothing.
 func (f *lscFile) discard() {
-	// The one thing that can fail is removing a file that is to be forgotten.
-	_ = f.pending.Cleanup()
+	if f.pending == nil {
+		return
+	}
+	// Closed already or not, it goes; what can fail is removing a file that
+	// is to be forgotten.
+	_ = f.pending.Close()
+	_ = os.Remove(f.pending.Name())
+	f.pending = nil
 }
 
 // WriteLSC writes a certificate in DER to path, whole or not at all, readable

@@ -16,7 +16,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"github.com/moby/sys/atomicwriter"
 
 	"github.com/onlineca/onlineca/ra/fault"
 )
@@ -162,7 +162,7 @@ func newServerFile(path string, subject pkix.Name, now time.Time) (tls.Certifica
 	var b bytes.Buffer
 	_ = pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}) // a buffer takes everything
 	_ = pem.Encode(&b, &pem.Block{Type: "PRIVATE KEY", Bytes: key})
-	if err := renameio.WriteFile(path, b.Bytes(), 0o600); err != nil {
+	if err := atomicwriter.WriteFile(path, b.Bytes(), 0o600); err != nil {
 		return tls.Certificate{}, fault.New(fault.DiskFull, "capf: keep the server's new certificate in "+path, err)
 	}
 	return cert, nil

@@ -16,10 +16,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"github.com/gofrs/flock"
+	"github.com/moby/sys/atomicwriter"
 
 	"github.com/onlineca/onlineca/ra/fault"
 )
@@ -168,14 +168,11 @@ var errUnchanged = errors.New("nothing to write")
 // change reads the file, has edit alter the tokens, and writes the file anew,
 // while no other process does.
 func (f *TokenFile) change(edit func([]Token) ([]Token, error)) error {
-	lock, err := os.OpenFile(f.path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return fmt.Errorf("token file: %w", err)
+	lock := flock.New(f.path+".lock", flock.SetPermissions(0o600))
+	if err := lock.Lock(); err != nil {
+		return fmt.Errorf("token file: lock %s: %w", lock.Path(), err)
 	}
-	defer lock.Close() // which unlocks
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return fmt.Errorf("token file: lock %s.lock: %w", f.path, err)
-	}
+	defer func() { _ = lock.Unlock() }() // the end of the process does it too
 	all, err := f.tokens()
 	if err != nil {
 		return err
@@ -191,7 +188,7 @@ func (f *TokenFile) change(edit func([]Token) ([]Token, error)) error {
 	if err != nil {
 		return fmt.Errorf("token file: %w", err)
 	}
-	if err := renameio.WriteFile(f.path, append(text, '\n'), 0o600); err != nil {
+	if err := atomicwriter.WriteFile(f.path, append(text, '\n'), 0o600); err != nil {
 		return fmt.Errorf("token file: %w", err)
 	}
 	return nil

@@ -21,7 +21,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"github.com/moby/sys/atomicwriter"
 
 	"github.com/onlineca/onlineca/capf"
 	"github.com/onlineca/onlineca/capf/devices"
@@ -88,7 +88,7 @@ func (c *fileCA) EnrollCSR(_ context.Context, device string, _ int, csr []byte) 
 			return nil, fault.New(fault.MalformedCSR, "file CA", parseErr)
 		}
 		if der, err = c.ca.Issue(device, req.PublicKey); err == nil {
-			err = renameio.WriteFile(path, der, 0o600)
+			err = atomicwriter.WriteFile(path, der, 0o600)
 		}
 	}
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/google/renameio/v2"
+	"github.com/moby/sys/atomicwriter"
 	"github.com/spf13/cobra"
 
 	"github.com/onlineca/onlineca/internal/app"
@@ -60,7 +60,7 @@ func newCSRDumpCmd() *cobra.Command {
 		n := 0
 		err := app.WriteCSRs(cmd.Context(), t.DeviceTable, func(d app.Device, text []byte) error {
 			n++
-			return renameio.WriteFile(filepath.Join(out, d.Name+".csr"), text, 0o644)
+			return atomicwriter.WriteFile(filepath.Join(out, d.Name+".csr"), text, 0o644)
 		})
 		if err != nil {
 			return fmt.Errorf("dump requests: %w", err)

@@ -10,7 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"github.com/moby/sys/atomicwriter"
 	"github.com/spf13/cobra"
 
 	"github.com/onlineca/onlineca/internal/app"
@@ -303,7 +303,7 @@ func newDeviceExportCmd() *cobra.Command {
 		if err := t.Export(cmd.Context(), &text, app.DeviceFilter{}); err != nil {
 			return err
 		}
-		if err := renameio.WriteFile(out, []byte(text.String()), 0o600); err != nil {
+		if err := atomicwriter.WriteFile(out, []byte(text.String()), 0o600); err != nil {
 			return fmt.Errorf("export devices: %w", err)
 		}
 		return nil

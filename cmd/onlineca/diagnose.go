@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"github.com/moby/sys/atomicwriter"
 	"github.com/spf13/cobra"
 
 	"github.com/onlineca/onlineca/internal/diagnose"
@@ -86,7 +86,7 @@ func writeDiagnosis(cmd *cobra.Command, r diagnose.Report, asJSON bool, html str
 		if err := r.WriteHTML(&page); err != nil {
 			return fmt.Errorf("write the page: %w", err)
 		}
-		if err := renameio.WriteFile(html, page.Bytes(), 0o644); err != nil {
+		if err := atomicwriter.WriteFile(html, page.Bytes(), 0o644); err != nil {
 			return fmt.Errorf("write the page: %w", err)
 		}
 	}

@@ -18,7 +18,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"github.com/moby/sys/atomicwriter"
 )
 
 // ownValidity is how long a certificate made on the first start is valid: the
@@ -51,10 +51,10 @@ func serverCertificate(s Settings, now time.Time) (cert tls.Certificate, own str
 	if err := os.MkdirAll(s.State, 0o700); err != nil {
 		return tls.Certificate{}, "", fmt.Errorf("state: %w", err)
 	}
-	if err := renameio.WriteFile(keyPath, keyPEM, 0o600); err != nil {
+	if err := atomicwriter.WriteFile(keyPath, keyPEM, 0o600); err != nil {
 		return tls.Certificate{}, "", fmt.Errorf("state: write the server's key: %w", err)
 	}
-	if err := renameio.WriteFile(certPath, certPEM, 0o644); err != nil {
+	if err := atomicwriter.WriteFile(certPath, certPEM, 0o644); err != nil {
 		return tls.Certificate{}, "", fmt.Errorf("state: write the server's certificate: %w", err)
 	}
 	cert, err = tls.X509KeyPair(certPEM, keyPEM)

@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"github.com/moby/sys/atomicwriter"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 )
@@ -125,7 +125,7 @@ func keepCertificates(s Settings, path string, ders [][]byte) error {
 	if err := os.MkdirAll(s.State, 0o700); err != nil {
 		return fmt.Errorf("state: %w", err)
 	}
-	if err := renameio.WriteFile(path, text, 0o644); err != nil {
+	if err := atomicwriter.WriteFile(path, text, 0o644); err != nil {
 		return fmt.Errorf("state: write certificates: %w", err)
 	}
 	return nil

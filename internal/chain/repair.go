@@ -6,7 +6,7 @@ import (
 	"encoding/pem"
 	"fmt"
 
-	"github.com/google/renameio/v2"
+	"github.com/moby/sys/atomicwriter"
 )
 
 // Repaired says what has been written.
@@ -88,7 +88,7 @@ func (s *subject) recheck(certs []*x509.Certificate, r *Repaired) error {
 
 // WriteRepaired writes what [Repair] returned, whole or not at all.
 func WriteRepaired(file string, data []byte, r *Repaired) error {
-	if err := renameio.WriteFile(file, data, 0o644); err != nil {
+	if err := atomicwriter.WriteFile(file, data, 0o644); err != nil {
 		return fmt.Errorf("check: write the repaired chain to %s: %w", file, err)
 	}
 	r.File = file

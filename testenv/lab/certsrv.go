@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/renameio/v2"
+	"github.com/moby/sys/atomicwriter"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -139,7 +139,7 @@ func phoneTemplate(name string) testenv.Template {
 // announce writes the files that were asked for and says how to use the mock.
 func (o *CertsrvOptions) announce(s *testenv.Certsrv, a testenv.Account, control net.Listener) error {
 	if o.RootFile != "" {
-		if err := renameio.WriteFile(o.RootFile, s.RootPEM(), 0o644); err != nil {
+		if err := atomicwriter.WriteFile(o.RootFile, s.RootPEM(), 0o644); err != nil {
 			return fmt.Errorf("certsrv: write the root's certificate: %w", err)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"github.com/google/renameio/v2"
+	"github.com/moby/sys/atomicwriter"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
@@ -236,7 +236,7 @@ func port(a net.Addr) string {
 func (s *servers) run(ctx context.Context, c Config) (sum capf.Summary, err error) {
 	chainPath := filepath.Join(c.Out, chainFile)
 	chainPEM := s.certsrv.PKI.ChainPEM()
-	if err := renameio.WriteFile(chainPath, chainPEM, 0o644); err != nil {
+	if err := atomicwriter.WriteFile(chainPath, chainPEM, 0o644); err != nil {
 		return capf.Summary{}, fmt.Errorf("lab: write the CA's chain: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Join(c.Out, stateDir), 0o700); err != nil {

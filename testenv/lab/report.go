@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"github.com/moby/sys/atomicwriter"
 
 	"github.com/onlineca/onlineca/ra/fault"
 )
@@ -28,7 +28,7 @@ const shownLines = 40
 // report writes report.md and diagram.svg.
 func (r *run) report(out Reproduction, marks []sighting) error {
 	d := r.diagram()
-	if err := renameio.WriteFile(filepath.Join(r.dir, diagramFile), d.svg(), 0o644); err != nil {
+	if err := atomicwriter.WriteFile(filepath.Join(r.dir, diagramFile), d.svg(), 0o644); err != nil {
 		return fmt.Errorf("lab: write the diagram: %w", err)
 	}
 	var b bytes.Buffer
@@ -39,7 +39,7 @@ func (r *run) report(out Reproduction, marks []sighting) error {
 	for _, log := range logOrder {
 		r.show(&b, log, marks)
 	}
-	if err := renameio.WriteFile(filepath.Join(r.dir, reportFile), b.Bytes(), 0o644); err != nil {
+	if err := atomicwriter.WriteFile(filepath.Join(r.dir, reportFile), b.Bytes(), 0o644); err != nil {
 		return fmt.Errorf("lab: write the report: %w", err)
 	}
 	return nil

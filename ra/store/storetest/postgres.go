@@ -10,9 +10,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -34,13 +32,7 @@ func Postgres(tb testing.TB) (newDatabase func(tb testing.TB) string) {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
-	attr := &syscall.SysProcAttr{Pdeathsig: syscall.SIGQUIT}
-	if os.Getuid() == 0 {
-		attr.Credential = unprivileged(tb)
-		if err := os.Chown(dir, int(attr.Credential.Uid), int(attr.Credential.Gid)); err != nil {
-			tb.Fatal(err)
-		}
-	}
+	attr := ownerOf(tb, dir)
 	data := filepath.Join(dir, "data")
 	command := func(ctx context.Context, name string, args ...string) (*exec.Cmd, *bytes.Buffer) {
 		cmd := exec.CommandContext(ctx, name, args...)
@@ -101,22 +93,4 @@ func connect(tb testing.TB, address string) *sql.DB {
 			tb.Fatalf("postgres does not answer: %v", err)
 		}
 	}
-}
-
-// unprivileged is a user that PostgreSQL may run as.
-func unprivileged(tb testing.TB) *syscall.Credential {
-	tb.Helper()
-	for _, name := range []string{"postgres", "nobody"} {
-		u, err := user.Lookup(name)
-		if err != nil {
-			continue
-		}
-		uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
-		gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
-		if err1 == nil && err2 == nil {
-			return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-		}
-	}
-	tb.Skip("the test runs as root, and there is neither a user postgres nor a user nobody to run PostgreSQL as")
-	return nil
 }

@@ -70,10 +70,12 @@ func open(path string, connections int) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	// SQLite reads file:///C:/dir/file on Windows (sqlite.org/uri.html).
+	slashed := "/" + strings.TrimPrefix(filepath.ToSlash(abs), "/")
 	query := url.Values{"_txlock": {"immediate"}, "_pragma": {
 		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "journal_mode(WAL)", "synchronous(NORMAL)",
 	}}
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: abs, RawQuery: query.Encode()}).String())
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: slashed, RawQuery: query.Encode()}).String())
 	if err != nil {
 		return nil, err
 	}

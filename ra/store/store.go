@@ -119,10 +119,12 @@ func openSQLite(path string) (*Store, error) {
 	}
 	// FULL: what is written before a submission must outlive a power failure,
 	// not only the process.
+	// SQLite reads file:///C:/dir/file on Windows (sqlite.org/uri.html).
+	slashed := "/" + strings.TrimPrefix(filepath.ToSlash(abs), "/")
 	query := url.Values{"_txlock": {"immediate"}, "_pragma": {
 		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "journal_mode(WAL)", "synchronous(FULL)",
 	}}
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: abs, RawQuery: query.Encode()}).String())
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: slashed, RawQuery: query.Encode()}).String())
 	if err != nil {
 		return nil, fault.New(fault.DiskFull, "store: open "+path, err)
 	}

@@ -11,11 +11,11 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"syscall"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/onlineca/onlineca/internal/neterr"
 	"github.com/onlineca/onlineca/ra/fault"
 )
 
@@ -151,7 +151,7 @@ func estHandshakeFault(err error) (fault.Code, int) {
 // request for a certificate whose answer is lost may have been granted.
 func estReadFault(method string, err error) (fault.Code, int) {
 	cut := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+		neterr.Cut(err)
 	var op *net.OpError
 	switch {
 	case errors.As(err, &op) && op.Op == "write":

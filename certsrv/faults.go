@@ -12,12 +12,12 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/go-resty/resty/v2"
 
 	"github.com/onlineca/onlineca/certsrv/winauth"
+	"github.com/onlineca/onlineca/internal/neterr"
 	"github.com/onlineca/onlineca/ra/event"
 	"github.com/onlineca/onlineca/ra/fault"
 )
@@ -178,15 +178,15 @@ func answerFault(err error) (code fault.Code, curl string) {
 // isConnectionError says whether the network, or TLS, ended the exchange.
 func isConnectionError(err error) bool {
 	var op *net.OpError
-	return errors.As(err, &op) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+	return errors.As(err, &op) || neterr.Cut(err) ||
 		errors.Is(err, net.ErrClosed) || errors.Is(err, winauth.ErrConnectionClosed)
 }
 
 func connectText(err error) string {
 	switch {
-	case errors.Is(err, syscall.EHOSTUNREACH):
+	case neterr.NoRoute(err):
 		return "Failed to connect to {host}: No route to host"
-	case errors.Is(err, syscall.ENETUNREACH):
+	case neterr.NoNetwork(err):
 		return "Failed to connect to {host}: Network is unreachable"
 	default:
 		return ""

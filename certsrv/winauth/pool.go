@@ -26,8 +26,9 @@ import (
 	"net/url"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"github.com/onlineca/onlineca/internal/neterr"
 )
 
 // Pool is a set of sessions. It is an [http.RoundTripper] for requests to its
@@ -371,10 +372,10 @@ func outOfReach(err error) bool {
 	if isTimeout(err) {
 		return false
 	}
-	for _, e := range []error{
-		syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE,
-		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, ErrConnectionClosed,
-	} {
+	if neterr.Refused(err) || neterr.Cut(err) {
+		return true
+	}
+	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, ErrConnectionClosed} {
 		if errors.Is(err, e) {
 			return true
 		}

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/onlineca/onlineca/internal/neterr"
 	"github.com/onlineca/onlineca/ra/fault"
 )
 
@@ -317,7 +318,7 @@ func tlsError(err error) string {
 		return "the port speaks HTTP without TLS"
 	case errors.As(err, &record):
 		return "the port does not speak TLS"
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+	case errors.Is(err, io.EOF), neterr.Cut(err):
 		return "the server closed the connection during the handshake"
 	default:
 		return err.Error()

@@ -35,15 +35,15 @@ var allowed = map[string][]string{
 
 	"internal/app": {
 		"ra", "ra/fault", "ra/event", "ra/store", "estserver", "certsrv", "certsrv/winauth",
-		"capf", "capf/devices", "capf/phone", "capf/wire", "internal/chain", "internal/zaplog",
+		"capf", "capf/devices", "capf/phone", "capf/wire", "internal/chain", "internal/zaplog", "internal/neterr",
 	},
 
-	"capf":            {"ra/fault", "ra/event", "capf/wire"},
+	"capf":            {"ra/fault", "ra/event", "capf/wire", "internal/neterr"},
 	"capf/devices":    {"capf", "ra/fault", "ra/event"}, // the device table in SQLite
 	"capf/wire":       nil,
 	"capf/phone":      {"capf/wire"},
-	"certsrv":         {"ra", "ra/fault", "ra/event", "certsrv/winauth"},
-	"certsrv/winauth": nil,
+	"certsrv":         {"ra", "ra/fault", "ra/event", "certsrv/winauth", "internal/neterr"},
+	"certsrv/winauth": {"internal/neterr"},
 	"estserver":       {"ra", "ra/fault", "ra/event"},
 
 	"ra":                 {"ra/fault", "ra/event"},
@@ -65,6 +65,9 @@ var allowed = map[string][]string{
 		"internal/logfmt/cucm", "internal/logfmt/nginx", "internal/logfmt/libest", "internal/logfmt/iis",
 	},
 	"internal/chain": {"ra/fault"},
+
+	// What a failing network says, on every system.
+	"internal/neterr": nil,
 
 	// For tests only; they import nothing of ours.
 	"internal/interop": nil,

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/onlineca/onlineca/capf/wire"
+	"github.com/onlineca/onlineca/internal/interop"
 	"github.com/onlineca/onlineca/ra/fault"
 )
 
@@ -25,10 +26,7 @@ func TestLoadServerCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	info, err := os.Stat(path)
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v, %v", info.Mode(), err)
-	}
+	interop.Private(t, path)
 	c := first.Leaf
 	if !regexp.MustCompile(`^CAPF-[0-9a-f]{8}$`).MatchString(c.Subject.CommonName) || c.Subject.Organization[0] != "Example" {
 		t.Errorf("subject %q", c.Subject)

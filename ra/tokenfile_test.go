@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/onlineca/onlineca/internal/interop"
 	"github.com/onlineca/onlineca/ra"
 	"github.com/onlineca/onlineca/ra/fault"
 )
@@ -37,9 +38,7 @@ func TestTokenIsGoodForOneDeviceAndOneKey(t *testing.T) {
 		if text, err := os.ReadFile(path); err != nil || strings.Contains(string(text), password) {
 			t.Errorf("the file holds the password (%v)", err)
 		}
-		if info, _ := os.Stat(path); info.Mode().Perm() != 0o600 {
-			t.Errorf("the file has mode %v", info.Mode())
-		}
+		interop.Private(t, path)
 		good := ra.Credentials{Username: "SEP001122334455", Password: password}
 		auth := func(c ra.Credentials, want error) {
 			t.Helper()

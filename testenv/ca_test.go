@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onlineca/onlineca/internal/interop"
 	"github.com/onlineca/onlineca/testenv"
 )
 
@@ -245,9 +246,7 @@ func TestPKISaysNotToTrustIt(t *testing.T) {
 		t.Errorf("%d files", len(files))
 	}
 	for _, f := range files {
-		if info, _ := f.Info(); info.Mode().Perm() != 0o600 {
-			t.Errorf("%s: mode %v", f.Name(), info.Mode())
-		}
+		interop.Private(t, filepath.Join(dir, f.Name()))
 	}
 }
 

@@ -27,6 +27,7 @@ import (
 
 	"github.com/onlineca/onlineca/capf/phone"
 	"github.com/onlineca/onlineca/capf/wire"
+	"github.com/onlineca/onlineca/internal/interop"
 )
 
 const sep = "SEP001122334455"
@@ -199,10 +200,7 @@ func TestVersion3Bytes(t *testing.T) {
 				t.Fatalf("%+v, %v", r, err)
 			}
 			path := filepath.Join(dir, sep+".pem")
-			info, err := os.Stat(path)
-			if err != nil || info.Mode().Perm() != 0o600 {
-				t.Errorf("%v, %v", info.Mode(), err)
-			}
+			interop.Private(t, path)
 			id, err := phone.LoadIdentity(path)
 			if err != nil || !bytes.Equal(id.Certificate, r.Certificate) {
 				t.Error(err)
@@ -334,9 +332,7 @@ func TestPendingKeySurvives(t *testing.T) {
 		}
 	}
 	wantFailure(phone.FailLater)
-	if info, err := os.Stat(filepath.Join(dir, sep+".pending.pem")); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the key that waits: %v", err)
-	}
+	interop.Private(t, filepath.Join(dir, sep+".pending.pem"))
 	wantFailure(phone.FailLost)
 	if _, err := phone.Run(t.Context(), cfg); err != nil {
 		t.Fatal(err)

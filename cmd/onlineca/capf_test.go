@@ -2,7 +2,6 @@ package main
 
 import (
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -61,9 +60,7 @@ func TestPhoneInstallsFetchesDeletes(t *testing.T) {
 	if strings.Contains(read(t, c.ca), "PRIVATE KEY") {
 		t.Error("what phones are to trust holds CAPF's key")
 	}
-	if info, err := os.Stat(filepath.Join(c.dir, "phones", name+".pem")); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the phone's key: %v, %v", info, err)
-	}
+	interop.Private(t, filepath.Join(c.dir, "phones", name+".pem"))
 
 	c.device(t, "schedule", "--operation", "troubleshoot", name).want(t, 0, "1 scheduled")
 	phone("--auth-string", "123456").want(t, 0, "troubleshoot")

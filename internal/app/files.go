@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 )
 
@@ -114,8 +115,12 @@ func readKeyPair(what, certPath, keyPath string) (tls.Certificate, error) {
 	return pair, nil
 }
 
-// readable by others than its owner and group.
+// openToAll says whether path can be read by others than its owner and group.
+// Windows keeps that in access lists, which os.FileMode knows nothing of.
 func openToAll(path string) bool {
+	if runtime.GOOS == "windows" {
+		return false
+	}
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().Perm()&0o004 != 0
 }

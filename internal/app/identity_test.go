@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/onlineca/onlineca/internal/interop"
 )
 
 var testTime = time.Date(2026, 3, 5, 12, 0, 0, 0, time.UTC)
@@ -20,10 +22,7 @@ func TestServerCertificateIsMadeOnceAndKept(t *testing.T) {
 	if own == "" {
 		t.Error("nobody is told which file to trust")
 	}
-	info, err := os.Stat(filepath.Join(s.State, "est-server.key"))
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the key's file: %v, %v", info.Mode(), err)
-	}
+	interop.Private(t, filepath.Join(s.State, "est-server.key"))
 	leaf := leafOf(first)
 	roots := x509.NewCertPool()
 	roots.AddCert(leaf)

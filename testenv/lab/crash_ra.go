@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -218,7 +219,8 @@ func (c *crashChild) kill() {
 
 // finish asks it to end, and kills it if it does not.
 func (c *crashChild) finish() error {
-	if c.cmd.Process.Signal(os.Interrupt) == nil {
+	switch err := c.cmd.Process.Signal(os.Interrupt); {
+	case err == nil:
 		timer := time.NewTimer(10 * time.Second)
 		defer timer.Stop()
 		select {
@@ -229,6 +231,9 @@ func (c *crashChild) finish() error {
 			return nil
 		case <-timer.C:
 		}
+	case runtime.GOOS == "windows": // where one process cannot ask another
+		c.kill()
+		return nil
 	}
 	c.kill()
 	return errors.New("it had to be killed")

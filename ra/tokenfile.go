@@ -188,6 +188,8 @@ func (f *TokenFile) change(edit func([]Token) ([]Token, error)) error {
 	if err != nil {
 		return fmt.Errorf("token file: %w", err)
 	}
+	f.mu.Lock() // Windows replaces no file that is being read
+	defer f.mu.Unlock()
 	if err := atomicwriter.WriteFile(f.path, append(text, '\n'), 0o600); err != nil {
 		return fmt.Errorf("token file: %w", err)
 	}

@@ -86,7 +86,7 @@ func (o *Owner) open() error {
 	}
 	_ = f.Close() // nothing was written
 	query := url.Values{"_pragma": {fmt.Sprintf("busy_timeout(%d)", ownerPatience.Milliseconds())}}
-	if o.db, err = sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}).String()); err != nil {
+	if o.db, err = sql.Open("sqlite", sqliteAddress(path, query)); err != nil {
 		return fault.New(fault.DiskFull, doing, err)
 	}
 	return nil

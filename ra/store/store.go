@@ -119,12 +119,10 @@ func openSQLite(path string) (*Store, error) {
 	}
 	// FULL: what is written before a submission must outlive a power failure,
 	// not only the process.
-	// SQLite reads file:///C:/dir/file on Windows (sqlite.org/uri.html).
-	slashed := "/" + strings.TrimPrefix(filepath.ToSlash(abs), "/")
 	query := url.Values{"_txlock": {"immediate"}, "_pragma": {
 		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "journal_mode(WAL)", "synchronous(FULL)",
 	}}
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: slashed, RawQuery: query.Encode()}).String())
+	db, err := sql.Open("sqlite", sqliteAddress(abs, query))
 	if err != nil {
 		return nil, fault.New(fault.DiskFull, "store: open "+path, err)
 	}
@@ -132,6 +130,13 @@ func openSQLite(path string) (*Store, error) {
 	// without polling for each other's locks.
 	db.SetMaxOpenConns(1)
 	return &Store{db: db, name: path, group: &group{db: db}}, nil
+}
+
+// sqliteAddress is how SQLite is told to open an absolute path; on Windows that
+// is file:///C:/dir/file (https://sqlite.org/uri.html).
+func sqliteAddress(path string, settings url.Values) string {
+	slashed := "/" + strings.TrimPrefix(filepath.ToSlash(path), "/")
+	return (&url.URL{Scheme: "file", Path: slashed, RawQuery: settings.Encode()}).String()
 }
 
 func (s *Store) migrate(ctx context.Context) error {

@@ -126,6 +126,16 @@ func (s *Store) unaudited(ctx context.Context, before time.Time) ([]Record, erro
 const updateAudited = "UPDATE requests SET audited = 1 WHERE id = ?"
 
 func (s *Store) setAudited(ctx context.Context, records []Record) error {
+	if !s.postgres {
+		return s.quick(ctx, "write to", func(l *lite) error {
+			for _, r := range records {
+				if _, err := l.exec(updateAudited, r.ID); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
 	return s.transact(ctx, "write to", func(tx *sql.Tx) error {
 		set := s.in(ctx, tx, updateAudited)
 		for _, r := range records {

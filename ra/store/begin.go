@@ -35,6 +35,11 @@ func (s *Store) Begin(ctx context.Context, r ra.Request, c Claim, now time.Time)
 	if err != nil {
 		return Record{}, false, s.fault("read the request for", err)
 	}
+	if !s.postgres {
+		if rec, mine, err = s.first(ctx, fresh, c, now); mine || err != nil {
+			return rec, mine, err
+		}
+	}
 	for {
 		again := false
 		err = s.transact(ctx, "write to", func(tx *sql.Tx) (err error) {
@@ -45,6 +50,38 @@ func (s *Store) Begin(ctx context.Context, r ra.Request, c Claim, now time.Time)
 			return rec, mine, err
 		}
 	}
+}
+
+// first writes down a request that nobody has sent before, the common case. mine
+// is false if there is a record of it.
+func (s *Store) first(ctx context.Context, rec Record, c Claim, now time.Time) (_ Record, mine bool, err error) {
+	if err := rec.begin(c, now); err != nil {
+		return Record{}, false, err
+	}
+	err = s.quick(ctx, "write to", func(l *lite) error {
+		highest, err := l.highestOf(rec.Authority)
+		if err != nil {
+			return err
+		}
+		rec.AfterReqID = int(highest)
+		n, err := l.exec(insertRecord, rec.values()...)
+		mine = n == 1
+		return err
+	})
+	return rec, mine && err == nil, err
+}
+
+// begin makes of a fresh record one in state Submitting, leased to c.
+func (r *Record) begin(c Claim, now time.Time) error {
+	r.Attempts++
+	r.Submitted, r.Updated = now, now
+	r.LeaseOwner, r.LeaseUntil = c.Owner, now.Add(c.Lease)
+	if r.ID != "" {
+		return nil
+	}
+	id, err := uuid.NewV7()
+	r.ID, r.Created = id.String(), now
+	return err
 }
 
 // begin is Begin within its transaction. It is to be called again if another
@@ -78,17 +115,13 @@ func (s *Store) start(ctx context.Context, tx *sql.Tx, rec Record, c Claim, now 
 	if err := s.in(ctx, tx, selectHighest).QueryRowContext(ctx, rec.Authority).Scan(&rec.AfterReqID); err != nil {
 		return Record{}, false, false, err
 	}
-	rec.Attempts++
-	rec.Submitted, rec.Updated = now, now
-	rec.LeaseOwner, rec.LeaseUntil = c.Owner, now.Add(c.Lease)
-	if rec.ID != "" {
-		return rec, true, false, s.update(ctx, tx, rec)
-	}
-	id, err := uuid.NewV7()
-	if err != nil {
+	known := rec.ID != ""
+	if err := rec.begin(c, now); err != nil {
 		return Record{}, false, false, err
 	}
-	rec.ID, rec.Created = id.String(), now
+	if known {
+		return rec, true, false, s.update(ctx, tx, rec)
+	}
 	done, err := s.in(ctx, tx, insertRecord).ExecContext(ctx, rec.values()...)
 	if err != nil {
 		return Record{}, false, false, err
@@ -114,8 +147,17 @@ func (s *Store) update(ctx context.Context, tx *sql.Tx, r Record) error {
 // unless there is one already; anything else is not, and saved is false.
 func (s *Store) Save(ctx context.Context, r Record, owner string) (saved bool, err error) {
 	r.LeaseOwner, r.LeaseUntil = "", time.Time{}
+	args := append(r.outcome(), r.ID, owner, string(r.State))
+	if !s.postgres {
+		err = s.quick(ctx, "write to", func(l *lite) error {
+			n, err := l.exec(saveOutcome, args...)
+			saved = n == 1
+			return err
+		})
+		return saved && err == nil, err
+	}
 	err = s.transact(ctx, "write to", func(tx *sql.Tx) error {
-		done, err := s.in(ctx, tx, saveOutcome).ExecContext(ctx, append(r.outcome(), r.ID, owner, string(r.State))...)
+		done, err := s.in(ctx, tx, saveOutcome).ExecContext(ctx, args...)
 		if err != nil {
 			return err
 		}
@@ -128,11 +170,7 @@ func (s *Store) Save(ctx context.Context, r Record, owner string) (saved bool, e
 
 // Extend prolongs a claim. held is false if it has been lost.
 func (s *Store) Extend(ctx context.Context, id, owner string, until time.Time) (held bool, err error) {
-	done, err := s.db.ExecContext(ctx, s.bind("UPDATE requests SET lease_until = ? WHERE id = ? AND lease_owner = ?"), stamp(until), id, owner)
-	if err != nil {
-		return false, s.fault("write to", err)
-	}
-	n, err := done.RowsAffected()
+	n, err := s.change(ctx, "UPDATE requests SET lease_until = ? WHERE id = ? AND lease_owner = ?", stamp(until), id, owner)
 	return n == 1, err
 }
 

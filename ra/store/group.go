@@ -3,76 +3,173 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
+	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // groupSize is how many changes share one transaction at most.
 const groupSize = 64
 
-// group lets changes that come while another is being written to the disk share
-// the next transaction. SQLite has one writer at a time, and each transaction
-// waits for the disk; a change is done when the transaction that it is part of
-// is on the disk.
-type group struct {
-	db *sql.DB
+// gather is how long a transaction waits for more changes while others come: a
+// commit costs as much for sixty-four as for one, and certsrv takes a hundred
+// times as long.
+const gather = 2 * time.Millisecond
 
-	mu      sync.Mutex
-	queue   []*change
-	writing bool
+// group is the one writer of an SQLite database within this process. Changes
+// that come while another is being written to the disk, or shortly after one
+// another, share a transaction. A change is done when the transaction that it
+// is part of is on the disk.
+type group struct {
+	conn *sql.Conn // all changes are made on it
+
+	mu     sync.Mutex
+	queue  []*change
+	wake   chan struct{} // tells the writer that the queue is not empty
+	closed bool
+	done   chan struct{} // closed when the writer has ended
+
+	lite lite // the writer's own
 }
 
 // change is one change and its outcome.
 type change struct {
-	ctx  context.Context
-	f    func(tx *sql.Tx) error
-	err  error
-	done chan struct{}
+	ctx context.Context
+	// One of the two makes it: f any change, in a transaction of its own;
+	// quick one of those that every enrolment needs.
+	f     func(tx *sql.Tx) error
+	quick func(l *lite) error
+	err   error
+	done  chan struct{}
 }
 
-// do makes a change. f may be called again, if what shared its transaction
-// failed; what it has found out counts only when do returns nil.
-func (g *group) do(ctx context.Context, f func(tx *sql.Tx) error) error {
-	c := &change{ctx: ctx, f: f, done: make(chan struct{})}
+var errClosed = errors.New("the database is closed")
+
+func newGroup(ctx context.Context, db *sql.DB) (*group, error) {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	g := &group{conn: conn, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	go g.write() //nolint:gosec // It serves everybody until the store is closed; each change has its own context.
+	return g, nil
+}
+
+// close waits for the changes that are queued.
+func (g *group) close() error {
 	g.mu.Lock()
+	if !g.closed {
+		g.closed = true
+		close(g.wake)
+	}
+	g.mu.Unlock()
+	<-g.done
+	return g.conn.Close()
+}
+
+// do makes a change. It may be made twice, if what shared its transaction
+// failed; what it has found out counts only when do returns nil.
+func (g *group) do(c *change) error {
+	c.done = make(chan struct{})
+	g.mu.Lock()
+	if g.closed {
+		g.mu.Unlock()
+		return errClosed
+	}
 	g.queue = append(g.queue, c)
-	if !g.writing {
-		g.writing = true
-		go g.write() //nolint:gosec // It serves everybody who comes meanwhile; each change has its own context.
+	if len(g.queue) == 1 {
+		select {
+		case g.wake <- struct{}{}:
+		default: // it has been told already
+		}
 	}
 	g.mu.Unlock()
 	<-c.done
 	return c.err
 }
 
-// write makes the changes that are queued until there are none.
+// write makes changes until the store is closed.
 func (g *group) write() {
-	for {
-		g.mu.Lock()
-		n := min(len(g.queue), groupSize)
-		if n == 0 {
-			g.writing = false
-			g.mu.Unlock()
-			return
-		}
-		batch := g.queue[:n:n]
-		g.queue = g.queue[n:]
-		g.mu.Unlock()
-		if n == 1 || transact(context.Background(), g.db, batch...) != nil {
-			// One of them spoils it for the others, or there is no other.
+	defer close(g.done)
+	defer g.lite.close()
+	pause := time.NewTimer(gather)
+	defer pause.Stop()
+	last := 0 // changes in the last transaction
+	for range g.wake {
+		for {
+			if last > 1 {
+				// Others are at work, who will come as well.
+				pause.Reset(gather)
+				<-pause.C
+			}
+			batch := g.take()
+			if len(batch) == 0 {
+				break
+			}
+			last = len(batch)
+			g.make(batch)
 			for _, c := range batch {
-				c.err = transact(c.ctx, g.db, c)
+				close(c.done)
 			}
 		}
+	}
+	// What was queued at the end.
+	for batch := g.take(); len(batch) > 0; batch = g.take() {
+		g.make(batch)
 		for _, c := range batch {
 			close(c.done)
 		}
 	}
 }
 
-// transact makes changes in one transaction. A panic of one is an error, so
+// take takes changes from the queue.
+func (g *group) take() []*change {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := min(len(g.queue), groupSize)
+	batch := g.queue[:n:n]
+	g.queue = g.queue[n:]
+	return batch
+}
+
+// make makes changes: the quick ones in one transaction, each of the others in
+// its own.
+func (g *group) make(batch []*change) {
+	var quick []*change
+	for _, c := range batch {
+		if c.quick != nil {
+			quick = append(quick, c)
+		} else {
+			c.err = transact(c.ctx, g.conn, c.f)
+		}
+	}
+	if len(quick) == 0 {
+		return
+	}
+	err := g.conn.Raw(func(conn any) error {
+		g.lite.conn, _ = conn.(driver.Conn)
+		if g.lite.transact(quick) != nil {
+			// One of them spoils it for the others, or there is no other.
+			for i, c := range quick {
+				c.err = g.lite.transact(quick[i : i+1])
+			}
+		}
+		return nil
+	})
+	if err != nil { // the connection is gone
+		for _, c := range quick {
+			c.err = err
+		}
+	}
+}
+
+// transact makes a change in a transaction of its own. A panic is an error, so
 // that nobody waits for ever.
-func transact(ctx context.Context, db *sql.DB, changes ...*change) (err error) {
+func transact(ctx context.Context, db interface {
+	BeginTx(context.Context, *sql.TxOptions) (*sql.Tx, error)
+}, f func(tx *sql.Tx) error) (err error) {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -85,13 +182,8 @@ func transact(ctx context.Context, db *sql.DB, changes ...*change) (err error) {
 			_ = tx.Rollback() // err says what is wrong
 		}
 	}()
-	for _, c := range changes {
-		if err := c.ctx.Err(); err != nil {
-			return err
-		}
-		if err := c.f(tx); err != nil {
-			return err
-		}
+	if err := f(tx); err != nil {
+		return err
 	}
 	return tx.Commit()
 }

@@ -180,8 +180,8 @@ func (s *Store) Forget(ctx context.Context, id string, now time.Time) (Record, e
 	if err != nil {
 		return Record{}, err
 	}
-	if _, err := s.db.ExecContext(ctx, s.bind("DELETE FROM requests WHERE id = ?"), r.ID); err != nil {
-		return Record{}, s.fault("write to", err)
+	if _, err := s.change(ctx, "DELETE FROM requests WHERE id = ?", r.ID); err != nil {
+		return Record{}, err
 	}
 	return r, nil
 }

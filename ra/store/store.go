@@ -37,6 +37,10 @@ var migrations embed.FS
 // busyTimeout is how long SQLite waits for another process.
 const busyTimeout = 10 * time.Second
 
+// sqliteConnections is how many connections there are at most: readers do not
+// wait for the writer.
+const sqliteConnections = 3
+
 // postgresConnections bounds the pool of one process.
 const postgresConnections = 8
 
@@ -50,8 +54,7 @@ type Store struct {
 	db       *sql.DB
 	postgres bool
 	name     string // the file, or the server and database, for errors
-	// prepared holds the statements that every enrolment needs. A transaction
-	// has SQLite's only connection, so they must be there before it.
+	// prepared holds the statements that every enrolment needs.
 	prepared map[string]*sql.Stmt
 	group    *group // of SQLite
 	pinged   pinged
@@ -126,10 +129,10 @@ func openSQLite(path string) (*Store, error) {
 	if err != nil {
 		return nil, fault.New(fault.DiskFull, "store: open "+path, err)
 	}
-	// SQLite has one writer at a time anyway; in one connection they queue
-	// without polling for each other's locks.
-	db.SetMaxOpenConns(1)
-	return &Store{db: db, name: path, group: &group{db: db}}, nil
+	// One of them is the writer's.
+	db.SetMaxOpenConns(sqliteConnections)
+	db.SetMaxIdleConns(sqliteConnections)
+	return &Store{db: db, name: path}, nil
 }
 
 // sqliteAddress is how SQLite is told to open an absolute path; on Windows that
@@ -176,6 +179,12 @@ func (s *Store) prepare(ctx context.Context) error {
 		}
 		s.prepared[query] = stmt
 	}
+	if !s.postgres {
+		var err error
+		if s.group, err = newGroup(ctx, s.db); err != nil {
+			return s.fault("open", err)
+		}
+	}
 	return nil
 }
 
@@ -186,7 +195,11 @@ func (s *Store) in(ctx context.Context, tx *sql.Tx, query string) *sql.Stmt {
 
 // Close closes the database.
 func (s *Store) Close() error {
-	if err := s.db.Close(); err != nil {
+	var err error
+	if s.group != nil {
+		err = s.group.close()
+	}
+	if err = errors.Join(err, s.db.Close()); err != nil {
 		return s.fault("close", err)
 	}
 	return nil
@@ -224,12 +237,34 @@ func (s *Store) bind(query string) string {
 func (s *Store) transact(ctx context.Context, doing string, f func(tx *sql.Tx) error) error {
 	var err error
 	if s.postgres {
-		err = transact(ctx, s.db, &change{ctx: ctx, f: f})
+		err = transact(ctx, s.db, f)
 	} else {
-		err = s.group.do(ctx, f)
+		err = s.group.do(&change{ctx: ctx, f: f})
 	}
 	if err != nil {
 		return s.fault(doing, err)
 	}
 	return nil
+}
+
+// quick makes one of the changes that every enrolment needs, with SQLite. It may
+// be made twice.
+func (s *Store) quick(ctx context.Context, doing string, f func(l *lite) error) error {
+	if err := s.group.do(&change{ctx: ctx, quick: f}); err != nil {
+		return s.fault(doing, err)
+	}
+	return nil
+}
+
+// change executes one statement and says how many rows it changed.
+func (s *Store) change(ctx context.Context, query string, args ...any) (n int64, err error) {
+	err = s.transact(ctx, "write to", func(tx *sql.Tx) error {
+		done, err := tx.ExecContext(ctx, s.bind(query), args...)
+		if err != nil {
+			return err
+		}
+		n, err = done.RowsAffected()
+		return err
+	})
+	return n, err
 }

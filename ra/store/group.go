@@ -53,7 +53,7 @@ func newGroup(ctx context.Context, db *sql.DB) (*group, error) {
 		return nil, err
 	}
 	g := &group{conn: conn, wake: make(chan struct{}, 1), done: make(chan struct{})}
-	go g.write() //nolint:gosec // It serves everybody until the store is closed; each change has its own context.
+	go g.write()
 	return g, nil
 }
 

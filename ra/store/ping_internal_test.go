@@ -29,7 +29,7 @@ func TestPingFindsAFullDisk(t *testing.T) {
 		s.again()
 		// The free pages that a probe leaves behind are room as well.
 		for _, stmt := range []string{"VACUUM", "PRAGMA max_page_count = " + pages} {
-			if _, err := s.db.ExecContext(t.Context(), stmt); err != nil {
+			if _, err := s.group.conn.ExecContext(t.Context(), stmt); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -57,7 +57,7 @@ func TestPingIsThrottled(t *testing.T) {
 	defer s.Close()
 	changes := func() (n int) {
 		t.Helper()
-		if err := s.db.QueryRowContext(t.Context(), "SELECT total_changes()").Scan(&n); err != nil {
+		if err := s.group.conn.QueryRowContext(t.Context(), "SELECT total_changes()").Scan(&n); err != nil {
 			t.Fatal(err)
 		}
 		return n
@@ -72,12 +72,12 @@ func TestPingIsThrottled(t *testing.T) {
 		t.Errorf("%d rows changed, want one written and removed", n)
 	}
 	left := -1
-	if err := s.db.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM probes").Scan(&left); err != nil || left != 0 {
+	if err := s.group.conn.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM probes").Scan(&left); err != nil || left != 0 {
 		t.Errorf("%d probes are left, %v", left, err)
 	}
 	pages := func() (n int) {
 		t.Helper()
-		if err := s.db.QueryRowContext(t.Context(), "PRAGMA page_count").Scan(&n); err != nil {
+		if err := s.group.conn.QueryRowContext(t.Context(), "PRAGMA page_count").Scan(&n); err != nil {
 			t.Fatal(err)
 		}
 		return n

@@ -76,6 +76,12 @@ type ServerConfig struct {
 	// CA that did not answer, credentials that were not accepted.
 	OneAttempt bool
 
+	// AskAgain has an Online CA that is not done with a request (EST's 202)
+	// asked again when it says, for as long as Timeouts.Issue and whether the
+	// phone waits or not. The product ends the session instead, and leaves it to
+	// the phone's next contact.
+	AskAgain bool
+
 	// Timeouts limits each state of a session.
 	Timeouts Timeouts
 	// RetryDelay is what RETRY_LATER says; 0 means 30 seconds, the pause that
@@ -108,6 +114,7 @@ type Timeouts struct {
 	CA        time.Duration // 60 s, AWAIT_CA_CERT_RESP: then the phone is told to come back
 	Store     time.Duration // 30 s, AWAIT_STORE_CERT_RES, AWAIT_FETCH_RES, AWAIT_DELETE_RES
 	Issue     time.Duration // 10 min, for the Online CA, whether the phone waits or not
+	Write     time.Duration // 10 s, for one message: messages are small, so that a phone that does not take one has stopped reading
 }
 
 func (t Timeouts) withDefaults() Timeouts {
@@ -116,7 +123,7 @@ func (t Timeouts) withDefaults() Timeouts {
 		value time.Duration
 	}{
 		{&t.Handshake, 30 * time.Second}, {&t.Auth, 10 * time.Second}, {&t.Keygen, 30 * time.Minute},
-		{&t.Sign, 30 * time.Second}, {&t.CA, time.Minute}, {&t.Store, 30 * time.Second}, {&t.Issue, 10 * time.Minute},
+		{&t.Sign, 30 * time.Second}, {&t.CA, time.Minute}, {&t.Store, 30 * time.Second}, {&t.Issue, 10 * time.Minute}, {&t.Write, 10 * time.Second},
 	} {
 		if *f.field <= 0 {
 			*f.field = f.value

@@ -53,7 +53,7 @@ func TestFleet(t *testing.T) {
 	// On a machine that is busy with other things nobody is to lose patience.
 	const patience = time.Hour
 	b := newBench(t, func(c *ServerConfig) {
-		c.Timeouts = Timeouts{Handshake: patience, Auth: patience, Keygen: patience, Sign: patience, CA: patience, Store: patience, Issue: patience}
+		c.Timeouts = Timeouts{Handshake: patience, Auth: patience, Keygen: patience, Sign: patience, CA: patience, Store: patience, Issue: patience, Write: patience}
 	}, devices...)
 	seen := 0
 	s := phone.Fleet{Count: n,

@@ -18,9 +18,6 @@ import (
 )
 
 const (
-	// writeTimeout limits one write: messages are small, so that a phone that
-	// does not take one has stopped reading.
-	writeTimeout = 10 * time.Second
 	// linger is how long the server waits after END_SESSION for the phone to
 	// close: closing at once could discard the message on its way.
 	linger = 2 * time.Second
@@ -163,7 +160,7 @@ func (p *session) send(m wire.Message) error {
 	if err != nil {
 		return err
 	}
-	_ = p.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	_ = p.conn.SetWriteDeadline(time.Now().Add(p.srv.cfg.Timeouts.Write))
 	if _, err = p.conn.Write(b); err != nil {
 		return p.lost(err)
 	}
@@ -323,7 +320,7 @@ func (p *session) lost(err error) *failure {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		err = errors.New("the phone closed it inside a message")
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		err = fmt.Errorf("the phone took nothing for %v", writeTimeout)
+		err = fmt.Errorf("the phone took nothing for %v", p.srv.cfg.Timeouts.Write)
 	}
 	f := p.faulty(fault.PhoneUnreachable, err)
 	f.silent = true

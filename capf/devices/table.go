@@ -250,20 +250,26 @@ func (t *Table) Add(ctx context.Context, all ...capf.Device) error {
 	})
 }
 
-// Remove removes devices: all of them, or none if one is not there.
-func (t *Table) Remove(ctx context.Context, names ...string) error {
-	return t.change(ctx, func(tx *sql.Tx) error {
+// Remove removes devices: all of them, or none if one is not there. It returns
+// their rows: what is under way for them has nobody to go to any more.
+func (t *Table) Remove(ctx context.Context, names ...string) (removed []capf.Device, err error) {
+	err = t.change(ctx, func(tx *sql.Tx) error {
 		for _, name := range names {
-			r, err := tx.ExecContext(ctx, "DELETE FROM device WHERE name = ?", name)
+			d, err := find(ctx, tx, name)
 			if err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, "DELETE FROM device WHERE name = ?", d.Name); err != nil {
 				return fmt.Errorf("remove device %s: %w", name, err)
 			}
-			if n, err := r.RowsAffected(); err == nil && n == 0 {
-				return fmt.Errorf("%w: %s", capf.ErrNoDevice, name)
-			}
+			removed = append(removed, d)
 		}
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	return removed, nil
 }
 
 // Schedule sets the operation for the next contact of each of the devices: all

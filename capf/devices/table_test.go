@@ -104,11 +104,11 @@ func TestAddRemoveSchedule(t *testing.T) {
 	if d, _ := table.Device(ctx, "SEPA"); d.Operation != capf.OperationUpgrade {
 		t.Error("half of a failed Schedule is there")
 	}
-	if err := table.Remove(ctx, "SEPA", "SEPZ"); !errors.Is(err, capf.ErrNoDevice) {
+	if _, err := table.Remove(ctx, "SEPA", "SEPZ"); !errors.Is(err, capf.ErrNoDevice) {
 		t.Errorf("remove a device that is not there: %v", err)
 	}
-	if err := table.Remove(ctx, "SEPA"); err != nil {
-		t.Error(err)
+	if rows, err := table.Remove(ctx, "sepa"); err != nil || len(rows) != 1 || rows[0].Name != "SEPA" {
+		t.Error(rows, err)
 	}
 	if _, err := table.Device(ctx, "SEPA"); !errors.Is(err, capf.ErrNoDevice) {
 		t.Errorf("it is still there: %v", err)

@@ -13,7 +13,7 @@ import (
 func TestAdminAddress(t *testing.T) {
 	c := startRoad(t, "admin: {listen: '127.0.0.1:0'}\n")
 	config := filepath.Join(c.dir, "onlineca.yaml")
-	lines := server(t, "admin  ", "serve", "--config", config)
+	lines := another(t, "admin  ", config)
 	address := find(t, lines, `admin +(http://[^/]*)/readyz`)
 	for path, want := range map[string]string{
 		"/healthz": "alive", "/readyz": "ready\n", "/readyz?format=json": `"ready": true`, "/metrics": "onlineca_certsrv_handshakes_total",

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"net"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -180,6 +182,36 @@ func TestOfflineCA(t *testing.T) {
 	c.device(t, "show", name).want(t, 0, "Offline CA")
 	// Offline CA is none of the issuers that the server knows of.
 	onlineca(t, "capf", "stale-lsc", "list", "--config", c.config).want(t, 0, name)
+
+	// Who removes a device learns what it leaves behind.
+	const gone = "SEP00112233CCCC"
+	c.device(t, "add", "--key-order", "ec", "--ec-key-size", "256", "--signing", "encrypt", gone).want(t, 0)
+	c.phone(t, "--device", gone).want(t, 1, "told to come back")
+	c.device(t, "remove", name, gone).want(t, 0, "2 removed", gone+": its request of ", "may be with the CA")
+}
+
+// A port that is taken is noticed before anybody is asked to log in.
+func TestCAPFPortTaken(t *testing.T) {
+	dir := t.TempDir()
+	lines := server(t, "Ctrl-C", "certsrv", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--root-file", filepath.Join(dir, "root.pem"))
+	write(t, filepath.Join(dir, "password"), find(t, lines, `password (.*)$`))
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	config := filepath.Join(dir, "onlineca.yaml")
+	write(t, config, settings(find(t, lines, `certsrv +(https://.*)/certsrv/`))+"capf:\n  listen: "+taken.Addr().String()+"\n")
+	onlineca(t, "serve", "--config", config).want(t, 1, "capf.listen", "address already in use")
+	resp, err := http.Get(find(t, lines, `control +(http://.*)$`) + "counts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var counts struct{ Handshakes, Connections int }
+	if err := json.NewDecoder(resp.Body).Decode(&counts); err != nil || counts.Connections > 0 || counts.Handshakes > 0 {
+		t.Errorf("certsrv was asked: %+v, %v", counts, err)
+	}
 }
 
 // A device that cannot sign is refused before it makes a key, or served by CAPF

@@ -253,10 +253,16 @@ func newDeviceRemoveCmd() *cobra.Command {
 		Short: "Remove devices: all of them or, if one is not there, none",
 		Args:  cobra.MinimumNArgs(1),
 	}, func(cmd *cobra.Command, t table, args []string) error {
-		if err := t.Remove(cmd.Context(), args...); err != nil {
+		removed, err := t.Remove(cmd.Context(), args...)
+		if err != nil {
 			return err
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "%d removed\n", len(args))
+		fmt.Fprintf(cmd.OutOrStdout(), "%d removed\n", len(removed))
+		for _, d := range removed {
+			if text := app.Uncollected(d); text != "" {
+				fmt.Fprintln(cmd.OutOrStdout(), text)
+			}
+		}
 		return nil
 	})
 }

@@ -135,6 +135,14 @@ certsrv:
 `, certsrv)
 }
 
+// another starts a further registration authority of the same settings, with a
+// store of its own: an SQLite file serves one.
+func another(t *testing.T, ready, config string) []string {
+	t.Helper()
+	write(t, config, "store: another.db\n"+read(t, config))
+	return server(t, ready, "serve", "--config", config)
+}
+
 // enroll runs the command with the chain's account, password and server.
 func (c road) enroll(t *testing.T, out string, args ...string) result {
 	t.Helper()

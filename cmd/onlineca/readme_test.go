@@ -44,7 +44,7 @@ func TestREADMEsPhone(t *testing.T) {
 	config := filepath.Join(c.dir, "onlineca.yaml")
 	write(t, config, settings(c.certsrv)+"capf: {listen: 127.0.0.1:0}\n")
 	write(t, filepath.Join(c.dir, "pin"), "123456\n")
-	lines := server(t, "Ctrl-C", "serve", "--config", config)
+	lines := another(t, "Ctrl-C", config)
 	here := map[string]string{
 		"onlineca-state/capf-certificate.pem": "state/capf-certificate.pem",
 		"localhost:3804":                      find(t, lines, `CAPF +(\S+),`),

@@ -140,7 +140,7 @@ func TestEnrollRefused(t *testing.T) {
 // among it.
 func TestServeNamesTheCA(t *testing.T) {
 	c := startRoad(t, "")
-	lines := server(t, "clients trust it by", "serve", "--config", filepath.Join(c.dir, "onlineca.yaml"))
+	lines := another(t, "clients trust it by", filepath.Join(c.dir, "onlineca.yaml"))
 	if got, want := find(t, lines, `^CA +(.*)`), "CN=LAB-ISSUING-CA,DC=lab,DC=example"; got != want {
 		t.Errorf("the CA is %s, want %s", got, want)
 	}
@@ -184,7 +184,7 @@ func TestTemplateTypo(t *testing.T) {
 	c := startRoad(t, "")
 	config := filepath.Join(c.dir, "onlineca.yaml")
 	write(t, config, strings.Replace(read(t, config), "CiscoRA", "CiscoAR", 1))
-	lines := server(t, "clients trust it by", "serve", "--config", config)
+	lines := another(t, "clients trust it by", config)
 	c.est = find(t, lines, `EST +(https://.*)/.well-known/est/`)
 	csrs, out := t.TempDir(), t.TempDir()
 	makeCSR(t, csrs, "SEP00112233AAAA")

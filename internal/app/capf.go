@@ -57,7 +57,7 @@ func NewCAPF(ctx context.Context, s Settings, p CAPFParts) (*capf.Server, error)
 		LSCTrust: p.LSCTrust, MICTrust: p.MICTrust, LSCIssuers: p.CA, OneAttempt: c.OneAttempt,
 		MaxConnections: c.MaxConnections, MaxPerAddress: c.MaxPerAddress, Logger: p.Log,
 		Encrypt: c.Encrypt.style(), AnnounceAuthType: c.AnnounceAuthType,
-		RetryDelay: c.RetryDelay, EndInsteadOfRetry: c.EndInsteadOfRetry,
+		AskAgain: true, RetryDelay: c.RetryDelay, EndInsteadOfRetry: c.EndInsteadOfRetry,
 		Timeouts: capf.Timeouts{Keygen: c.KeygenTimeout},
 	}
 	if p.EST.Server != "" {
@@ -143,47 +143,54 @@ func (p *parts) loadCAPF(c *CAPFSettings) error {
 
 // runningCAPF is CAPF in the process of the registration authority.
 type runningCAPF struct {
-	server  *capf.Server
-	listen  net.Listener
-	devices *devices.Table
+	certificate tls.Certificate
+	server      *capf.Server
+	listen      net.Listener
+	devices     *devices.Table
 }
 
-// startCAPF opens CAPF's files and its port. est is the address that the
-// registration authority listens on, p what it was started with, ca its CA's
-// chain as of now.
-func startCAPF(ctx context.Context, s Settings, p Parts, ca func() []*x509.Certificate, est net.Addr) (_ *runningCAPF, err error) {
-	cert, err := capf.LoadServerCertificate(s.CAPF.Certificate, pkix.Name{}, time.Now())
-	if err != nil {
-		return nil, err
+// openCAPF opens CAPF's files and its port, if the settings want one; nil
+// otherwise. It comes before the registration authority's start, so that a port
+// that is taken costs no login.
+func openCAPF(ctx context.Context, s Settings) (r *runningCAPF, err error) {
+	if s.CAPF.Listen == "" {
+		return nil, nil
 	}
-	if err := keepCertificates(s, capfTrustPath(s), cert.Certificate); err != nil {
-		return nil, err
-	}
-	r := new(runningCAPF)
+	r = new(runningCAPF)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.close())
 		}
 	}()
-	if r.devices, err = devices.Open(ctx, s.CAPF.Devices); err != nil {
-		return nil, err
-	}
 	if r.listen, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.CAPF.Listen); err != nil {
 		return nil, fmt.Errorf("capf.listen: %w", err)
 	}
-	lscTrust, micTrust, err := s.CAPF.trust()
-	if err != nil {
+	if r.certificate, err = capf.LoadServerCertificate(s.CAPF.Certificate, pkix.Name{}, time.Now()); err != nil {
 		return nil, err
 	}
+	if err := keepCertificates(s, capfTrustPath(s), r.certificate.Certificate); err != nil {
+		return nil, err
+	}
+	r.devices, err = devices.Open(ctx, s.CAPF.Devices)
+	return r, err
+}
+
+// start wires CAPF. est is the address that the registration authority listens
+// on, p what it was started with, ca its CA's chain as of now.
+func (r *runningCAPF) start(ctx context.Context, s Settings, p Parts, ca func() []*x509.Certificate, est net.Addr) error {
+	lscTrust, micTrust, err := s.CAPF.trust()
+	if err != nil {
+		return err
+	}
 	parts := CAPFParts{
-		Certificate: cert, Devices: r.devices, CA: ca,
+		Certificate: r.certificate, Devices: r.devices, CA: ca,
 		LSCTrust: slices.Concat(ca(), lscTrust), MICTrust: micTrust, Log: p.Log,
 	}
 	if parts.EST, err = s.ownEST(p, est); err != nil {
-		return nil, err
+		return err
 	}
 	r.server, err = NewCAPF(ctx, s, parts)
-	return r, err
+	return err
 }
 
 // ownEST is how CAPF reaches the registration authority in its own process: the
@@ -222,6 +229,9 @@ func (s *Settings) ownEST(p Parts, est net.Addr) (capf.ESTConfig, error) {
 
 // close closes what is open. The port may have been closed by who served it.
 func (r *runningCAPF) close() error {
+	if r == nil {
+		return nil
+	}
 	if r.listen != nil {
 		_ = r.listen.Close()
 	}

@@ -144,6 +144,18 @@ func readAnyCertificates(path string) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
+// Uncollected says what a device that has been removed leaves at the CA: a
+// certificate that it has not got, or a request. Empty if nothing.
+func Uncollected(d Device) string {
+	if cert, err := x509.ParseCertificate(d.Issued); err == nil {
+		return fmt.Sprintf("%s: certificate %x was issued for it and is not collected any more: revoke it on the CA", d.Name, cert.SerialNumber)
+	}
+	if len(d.CSR) > 0 {
+		return fmt.Sprintf("%[1]s: its request of %[2]s may be with the CA, and a certificate would not be collected any more: see onlineca requests list --device %[1]s", d.Name, d.CSRTime.Local().Format(time.DateTime))
+	}
+	return ""
+}
+
 // Operation is what a device is to do.
 type Operation = capf.Operation
 

@@ -57,6 +57,11 @@ func Serve(ctx context.Context, o ServeOptions) (err error) {
 		return err
 	}
 	defer admin.close()
+	phones, err := openCAPF(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, phones.close()) }()
 	r, err := StartRA(ctx, s, p)
 	if err != nil {
 		return err
@@ -80,12 +85,10 @@ func Serve(ctx context.Context, o ServeOptions) (err error) {
 		fmt.Fprintf(o.Out, "admin     http://%s/readyz, /healthz and /metrics\n", admin.listen.Addr())
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	if s.CAPF.Listen != "" {
-		phones, startErr := startCAPF(ctx, s, p, r.knownChain, l.Addr())
-		if startErr != nil {
-			return startErr
+	if phones != nil {
+		if err := phones.start(ctx, s, p, r.knownChain, l.Addr()); err != nil {
+			return err
 		}
-		defer func() { err = errors.Join(err, phones.close()) }()
 		fmt.Fprintf(o.Out, "CAPF      %s, its certificate is in %s\n", phones.listen.Addr(), capfTrustPath(s))
 		g.Go(func() error { return phones.server.Serve(ctx, phones.listen) })
 	}

@@ -134,10 +134,11 @@ func lockNumber(name string) int64 {
 // costs them a search, and nothing else.
 func (o *Owner) Keep(ctx context.Context) error {
 	if o.conn != nil {
-		if o.conn.PingContext(ctx) == nil || ctx.Err() != nil {
+		lost := o.conn.PingContext(ctx) != nil && ctx.Err() == nil
+		if !lost {
 			return nil
 		}
-		_ = o.conn.Close() // it is lost
+		_ = o.conn.Close()
 		o.conn = nil
 	}
 	err := o.lock(ctx)

@@ -67,23 +67,71 @@ func (c *Client) CACerts(ctx context.Context) ([]*x509.Certificate, error) {
 	return c.fetchChain(ctx)
 }
 
-func (c *Client) fetchChain(ctx context.Context) (certs []*x509.Certificate, err error) {
-	k := call{step: event.StepChain, timeout: c.cfg.Timeouts.Page, late: fault.ChainTimeout}
-	renewal := 0
-	ask := c.at(k, "/certcarc.asp")
+// chainCall is the pattern of the exchanges that are about the CA's certificates.
+func (c *Client) chainCall() call {
+	return call{step: event.StepChain, timeout: c.cfg.Timeouts.Page, late: fault.ChainTimeout}
+}
+
+// renewals asks how often the CA's certificate has been renewed: the newest has
+// that number, the oldest 0.
+func (c *Client) renewals(ctx context.Context) (n int, err error) {
+	ask := c.at(c.chainCall(), "/certcarc.asp")
 	ask.op, ask.quiet = "find the newest CA certificate at", true
 	err = c.exchange(ctx, c.own, ask, func(body []byte) error {
-		n, ok := parseRenewals(body)
-		if !ok {
+		var ok bool
+		if n, ok = parseRenewals(body); !ok {
 			return ask.refused(parseOutcome(body))
 		}
-		renewal = n
 		return nil
 	})
+	return n, err
+}
+
+// FirstCACert returns the oldest of the CA's certificates that certsrv has, as a
+// rule the one that the CA was installed with (Renewal=0). Renewing a CA, with
+// the same key or a new one, adds to its certificates and keeps its database;
+// installing it anew begins both again. So the key of this certificate tells a CA
+// from its successor of the same name.
+func (c *Client) FirstCACert(ctx context.Context) (*x509.Certificate, error) {
+	first, err := c.caCert(ctx, 0)
+	var no *Refusal
+	if err == nil || !errors.As(err, &no) {
+		return first, err
+	}
+	last, lastErr := c.renewals(ctx)
+	if lastErr != nil {
+		return nil, lastErr
+	}
+	for n := 1; n <= min(last, maxChain); n++ {
+		if cert, err := c.caCert(ctx, n); err == nil || !errors.As(err, &no) {
+			return cert, err
+		}
+	}
+	return nil, err
+}
+
+// caCert fetches one of the CA's certificates.
+func (c *Client) caCert(ctx context.Context, renewal int) (cert *x509.Certificate, err error) {
+	get := c.at(c.chainCall(), "/certnew.cer?ReqID=CACert&Renewal="+strconv.Itoa(renewal)+"&Enc=b64")
+	get.op, get.quiet = "fetch a CA certificate from", true
+	err = c.exchange(ctx, c.own, get, func(body []byte) error {
+		if cert, err = parseCertificate(body); err == nil {
+			return nil
+		}
+		if o := parseOutcome(body); o.Kind == failed || o.Kind == unavailable {
+			return get.refused(o)
+		}
+		return fault.New(fault.ChainUnreadable, "certsrv: "+get.op+" "+get.url, err)
+	})
+	return cert, err
+}
+
+func (c *Client) fetchChain(ctx context.Context) (certs []*x509.Certificate, err error) {
+	renewal, err := c.renewals(ctx)
 	if err != nil {
 		return nil, err
 	}
-	get := c.at(k, "/certnew.p7b?ReqID=CACert&Renewal="+strconv.Itoa(renewal)+"&Enc=bin")
+	get := c.at(c.chainCall(), "/certnew.p7b?ReqID=CACert&Renewal="+strconv.Itoa(renewal)+"&Enc=bin")
 	get.op = "fetch the CA's chain from"
 	err = c.exchange(ctx, c.own, get, func(body []byte) error {
 		certs, err = parseChain(body)

@@ -621,3 +621,21 @@ func TestFetchKeepsTheNumber(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 }
+
+// The first certificate of a CA is the oldest that it still has.
+func TestFirstCACert(t *testing.T) {
+	s := testenv.New(t, testenv.Config{Renewals: 2})
+	c := newClient(t, config(s))
+	first, err := c.FirstCACert(t.Context())
+	if err != nil || !first.Equal(s.PKI.Issuing[0]) {
+		t.Errorf("%v, %v", first, err)
+	}
+	s.Inject(testenv.RPCDown, testenv.On(testenv.StepChain), testenv.Times(1))
+	if second, err := c.FirstCACert(t.Context()); err != nil || !second.Equal(s.PKI.Issuing[1]) {
+		t.Errorf("the first is not there any more: %v, %v", second, err)
+	}
+	s.Inject(testenv.CloseConnection, testenv.On(testenv.StepChain), testenv.Times(testenv.Forever))
+	if got, err := c.FirstCACert(t.Context()); err == nil {
+		t.Errorf("a connection that breaks says nothing of the certificate, but %v", got.Subject)
+	}
+}

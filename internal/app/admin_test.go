@@ -156,7 +156,7 @@ func TestChecks(t *testing.T) {
 		{"no chain", checkChain(nil, nil, testTime), false, "not there"},
 		{"queue", checkQueue(ra.LoadStatus{Running: 8, Waiting: 9, Capacity: 10}), true, "8 enrolments with certsrv, 9 of at most 10 wait"},
 		{"full queue", checkQueue(ra.LoadStatus{Running: 8, Waiting: 10, Capacity: 10}), false, "10 of at most 10"},
-		{"store", checkStore(nil), true, "it answers"},
+		{"store", checkStore(nil), true, "it can be written to"},
 		{"store that is gone", checkStore(fault.New(fault.DiskFull, "store: ping", nil)), false, "store: ping"},
 		{"no queue", checkQueue(ra.LoadStatus{Running: 8}), true, "8 enrolments"},
 		{"new host", checkTarget(ra.TargetStatus{Breaker: ra.BreakerStatus{State: ra.BreakerClosed}}, time.Minute, testTime), true, "not asked yet"},

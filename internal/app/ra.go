@@ -111,7 +111,7 @@ func (r *RA) start(ctx context.Context, s Settings, p Parts) (err error) {
 		if err != nil {
 			return err
 		}
-		if err := r.records.start(s, r.upstream(s, p.Log), r.upstreams.Failover, chain, p.Log); err != nil {
+		if err := r.records.start(ctx, s, r.upstream(s, p.Log), r.upstreams.Failover, r.upstreams.family.first(), chain[0], p.Log); err != nil {
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -113,12 +114,18 @@ func openRecords(ctx context.Context, s Settings) (_ *records, err error) {
 	return r, nil
 }
 
-// start makes next durable. chain says which CA the request numbers belong to.
-func (r *records) start(s Settings, next ra.Enroller, ask *ra.Failover, chain []*x509.Certificate, log *zap.Logger) (err error) {
+// start makes next durable. first is the first certificate of the CA that the
+// request numbers belong to, issuing its newest.
+func (r *records) start(ctx context.Context, s Settings, next ra.Enroller, ask *ra.Failover, first, issuing *x509.Certificate, log *zap.Logger) error {
+	name := authorityName(first)
+	if err := r.adopt(ctx, formerName(issuing), name, log); err != nil {
+		return err
+	}
 	t := s.Certsrv.Timeouts
+	var err error
 	r.Durable, err = store.NewDurable(store.Config{
 		Store: r.store, Owner: r.owner, Next: next, Fetch: ask,
-		Authority: authorityName(chain[0]),
+		Authority: name,
 		Patience:  s.Requests.Patience, RetryAfter: s.Requests.RetryAfter,
 		Keep: s.Requests.Keep, PendingFor: s.Requests.PendingFor,
 		Grace: s.Requests.Grace, Lease: s.Requests.Lease,
@@ -129,9 +136,40 @@ func (r *records) start(s Settings, next ra.Enroller, ask *ra.Failover, chain []
 	return err
 }
 
-// authorityName names a CA by its subject: renewals keep it, and with it the request
-// numbers go on. The hash tells CAs of the same common name apart.
-func authorityName(issuing *x509.Certificate) string {
+// adopt gives the records of a CA the name that it has now, and says which
+// requests nobody asks after any more because their CA is gone.
+func (r *records) adopt(ctx context.Context, former, name string, log *zap.Logger) error {
+	n, err := r.store.Adopt(ctx, former, name)
+	if err != nil || log == nil {
+		return err
+	}
+	if n > 0 {
+		log.Info("records of the CA have another name now", zap.String("was", former), zap.String("is", name), zap.Int("records", n))
+	}
+	others, err := r.store.OpenElsewhere(ctx, name)
+	if err != nil {
+		return err
+	}
+	common, _, _ := strings.Cut(name, " (")
+	for authority, n := range others {
+		if strings.HasPrefix(authority, common+" (") {
+			log.Warn("requests are open at a former CA of the same name, and nobody asks after them; see onlineca requests list, and forget them",
+				zap.String("authority", authority), zap.Int("requests", n))
+		}
+	}
+	return nil
+}
+
+// authorityName names a CA by the key of its first certificate. Renewals keep
+// that, and with it the request numbers go on; a CA that is installed anew, under
+// whatever name, has another.
+func authorityName(first *x509.Certificate) string {
+	sum := sha256.Sum256(first.RawSubjectPublicKeyInfo)
+	return fmt.Sprintf("%s (%x)", first.Subject.CommonName, sum[:8])
+}
+
+// formerName is what earlier versions called a CA, by its subject alone.
+func formerName(issuing *x509.Certificate) string {
 	sum := sha256.Sum256(issuing.RawSubject)
 	return fmt.Sprintf("%s (%x)", issuing.Subject.CommonName, sum[:4])
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/url"
 	"sync"
-	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -21,13 +20,16 @@ import (
 type upstreams struct {
 	*ra.Failover
 	clients []*certsrv.Client // in the order of Failover.Targets
+	family  *family
 }
 
 // newUpstreams makes the clients. Nobody is asked yet.
 func newUpstreams(s Settings, p Parts) (*upstreams, error) {
-	u := new(upstreams)
+	u := &upstreams{family: new(family)}
 	var targets []*ra.Target
-	family := new(family)
+	// Where request numbers are kept, and where several hosts are to be one CA,
+	// it matters which CA it is.
+	matters := len(s.Certsrv.URLs) > 1 || s.Store != noStore
 	for _, address := range s.Certsrv.targets() {
 		name, err := targetName(address)
 		if err != nil {
@@ -44,8 +46,8 @@ func newUpstreams(s Settings, p Parts) (*upstreams, error) {
 		}
 		u.clients = append(u.clients, client)
 		var up ra.Upstream = client
-		if len(s.Certsrv.URLs) > 1 {
-			up = &sibling{Client: client, name: name, family: family}
+		if matters {
+			up = &sibling{Client: client, name: name, family: u.family}
 		}
 		targets = append(targets, ra.NewTarget(name, up, s.breaker(p.Log)))
 	}
@@ -87,33 +89,43 @@ func (u *upstreams) Start(ctx context.Context) error {
 	return first
 }
 
-// family is the CA that several hosts are web servers of. The first host that
-// delivers its chain says which one.
+// family is the CA that all hosts are web servers of, and stays the same for as
+// long as the process lives. The first host that delivers its chain says which.
 type family struct {
 	mu sync.Mutex
-	ca *x509.Certificate
+	ca *x509.Certificate // the first that it was given
 }
 
-// same says whether a host of issuing CA ca belongs to the family. A renewed CA
-// keeps its name.
+// first is the CA's first certificate, nil before any host was asked.
+func (f *family) first() *x509.Certificate {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ca
+}
+
+// same says whether the CA whose first certificate is ca is the family's. A
+// renewal adds to a CA's certificates; what the first one's key is stays, and
+// with it the database that request numbers are of.
 func (f *family) same(ca *x509.Certificate) (is *x509.Certificate, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.ca == nil {
 		f.ca = ca
 	}
-	return f.ca, bytes.Equal(f.ca.RawSubject, ca.RawSubject)
+	return f.ca, bytes.Equal(f.ca.RawSubjectPublicKeyInfo, ca.RawSubjectPublicKeyInfo)
 }
 
-// sibling is one of several hosts. It is asked for nothing before it has shown
-// that it is a web server of the same CA as the others: a request number of
-// another CA would be looked up in vain, and the certificates of another CA
-// would not lead to what /cacerts delivers.
+// sibling is one of the hosts. It is asked for nothing before it has shown that
+// it is a web server of the same CA as the others, and as before: a request
+// number of another CA would be looked up in vain, or be somebody else's, and
+// the certificates of another CA would not lead to what /cacerts delivers.
 type sibling struct {
 	*certsrv.Client
 	name   string
 	family *family
-	proven atomic.Bool
+
+	mu     sync.Mutex
+	proven *x509.Certificate // the CA's newest, as of the last proof; nil if it failed
 }
 
 // CACerts fetches the chain, if it is the family's.
@@ -122,18 +134,43 @@ func (s *sibling) CACerts(ctx context.Context) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	if ca, ok := s.family.same(certs[0]); !ok {
-		s.proven.Store(false)
-		return nil, fault.Newf(fault.WrongHost, "ask certsrv "+s.name,
-			"its CA is %q, that of the other hosts %q: certsrv.urls are web servers of one CA", certs[0].Subject.CommonName, ca.Subject.CommonName)
+	s.mu.Lock()
+	known := s.proven != nil && s.proven.Equal(certs[0])
+	s.mu.Unlock()
+	if known {
+		return certs, nil
 	}
-	s.proven.Store(true)
+	first, err := s.Client.FirstCACert(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ca, ok := s.family.same(first)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.proven = nil; !ok {
+		return nil, s.stranger(first, ca)
+	}
+	s.proven = certs[0]
 	return certs, nil
+}
+
+// stranger says that a host's CA is not the family's.
+func (s *sibling) stranger(is, want *x509.Certificate) error {
+	const op = "ask certsrv "
+	if bytes.Equal(is.RawSubject, want.RawSubject) {
+		return fault.Newf(fault.WrongHost, op+s.name,
+			"its CA is called %q, as before or as at the other hosts, but is another one (its first certificate has another key): if it has been installed anew, restart onlineca", is.Subject.CommonName)
+	}
+	return fault.Newf(fault.WrongHost, op+s.name,
+		"its CA is %q, that of before or of the other hosts is %q: certsrv.urls are web servers of one CA; if there is a new CA, restart onlineca", is.Subject.CommonName, want.Subject.CommonName)
 }
 
 // prove fetches the chain unless that has been done.
 func (s *sibling) prove(ctx context.Context) error {
-	if s.proven.Load() {
+	s.mu.Lock()
+	known := s.proven != nil
+	s.mu.Unlock()
+	if known {
 		return nil
 	}
 	_, err := s.CACerts(ctx)

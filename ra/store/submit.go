@@ -34,12 +34,27 @@ func (d *Durable) submit(ctx context.Context, rec Record, r ra.Request) (res ra.
 	res, err = d.cfg.Next.Enroll(work, r)
 	d.outcome(&rec, res, err, time.Now())
 	saved = true
+	if rec.backwards() {
+		d.rewind(ctx, &rec)
+	}
 	d.save(ctx, rec)
 	rec.LeaseOwner, rec.LeaseUntil = "", time.Time{}
 	if err != nil && errors.Is(context.Cause(work), errClaimLost) {
 		err = d.inProgress(errClaimLost)
 	}
 	return res, rec, err
+}
+
+// rewind takes notice that the authority's numbers have begun again. It comes
+// before the record is saved, so that what is known of the new numbers is never
+// taken for the old.
+func (d *Durable) rewind(ctx context.Context, rec *Record) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
+	defer cancel()
+	name, n, err := d.cfg.Store.Rewind(ctx, *rec, time.Now())
+	d.log.Error("the numbers of the certificate authority run backwards: its database is another one, or a request was assigned a wrong number. What is known by higher numbers has been set aside",
+		d.fields(*rec, zap.Int("after_req_id", rec.AfterReqID), zap.String("set_aside_as", name), zap.Int("records", n), zap.Error(err))...)
+	rec.AfterReqID = 0
 }
 
 // outcome puts what an enroller came back with into the record.

@@ -33,6 +33,8 @@ func Run(t *testing.T, location func(tb testing.TB) string) {
 		"attempts are one count for all":               (*suite).attempts,
 		"attempts come and go":                         (*suite).attemptsSettle,
 		"attempts at the same moment":                  (*suite).attemptsRace,
+		"an authority by another name":                 (*suite).adopt,
+		"an authority that begins again":               (*suite).rewind,
 		"it is well while it can be written to":        (*suite).ping,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -140,7 +140,7 @@ func (s *sibling) CACerts(ctx context.Context) ([]*x509.Certificate, error) {
 	if known {
 		return certs, nil
 	}
-	first, err := s.Client.FirstCACert(ctx)
+	first, err := s.FirstCACert(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -101,6 +101,7 @@ type request struct {
 	path               string
 	notes              []mark
 	finished           bool // its access line has come
+	mixed              bool // what libEST says of it could be said of another
 	claim              bool // belongs to an enrolment
 }
 

@@ -141,7 +141,7 @@ func (e *enrolment) succeeded() bool {
 	case e.own != nil:
 		return e.own.done && e.own.status == 200
 	case e.request != nil:
-		return !e.request.failed() && e.request.status != 0
+		return !e.request.failed() && e.request.status != 0 && e.request.status != 202
 	}
 	return false
 }
@@ -197,7 +197,7 @@ func (e *enrolment) rank(x *exchange, at int64) int {
 		// They come right after the beginning.
 		r += int(min(abs(at-e.from)/1000, 30))
 		if x.web == webPage && e.first(webPage) != nil {
-			r += 5
+			r += 15
 		}
 	}
 	if at < e.from-1000 || at > e.to+1000 {

@@ -157,13 +157,13 @@ func (a *analysis) verdictOf(e *enrolment) *verdict {
 
 func (a *analysis) firstOf(e *enrolment) *verdict {
 	for _, try := range []func(*enrolment) *verdict{
-		a.byOwn, a.byFailures, a.byNotes, a.byReason, a.byMarks, a.byStatus, a.byLogin, a.byNumber, a.tooLate, a.byWeb, a.byStart, a.byRV,
+		a.byOwn, a.byFailures, a.byNotes, a.byReason, a.byMarks, a.byStatus, a.byLogin, a.byNumber, a.tooLate, a.byWeb, a.byStart, a.byAbsence, a.byRV,
 	} {
 		if v := try(e); v != nil {
 			return v
 		}
 	}
-	return &verdict{sure: Unsure, note: "No log that is there says why."}
+	return a.unsure(e, "No log that is there says why.")
 }
 
 // byOwn: our own log names the code.
@@ -267,6 +267,24 @@ func (a *analysis) byReason(e *enrolment) *verdict {
 		return nil // the registration authority's logs say more
 	}
 	return ofCodes(m.codes, evid{log: logOwn, at: m.at, ref: m.ref})
+}
+
+// byAbsence: our own log has CAPF and the registration authority in it, CAPF was
+// answered with an error, and the registration authority has no such request:
+// somebody else answered.
+func (a *analysis) byAbsence(e *enrolment) *verdict {
+	if e.session == nil || e.session.reason == nil || e.own != nil || e.request != nil || e.session.reason.codes[0] != fault.ESTServerError {
+		return nil
+	}
+	if !a.hasOwn && !slices.ContainsFunc(a.starts, func(s *starting) bool { return s.has(logOwn) }) {
+		return nil
+	}
+	m := e.session.reason
+	return &verdict{
+		codes: []fault.Code{fault.ESTServerError}, sure: Likely,
+		evidence: []evid{{log: logOwn, at: m.at, ref: m.ref}, {log: logOwn, words: "no EST request of this enrolment"}},
+		note:     "The registration authority's log has no such request: what stands before it, a proxy or a load balancer, answered in its place.",
+	}
 }
 
 // byMarks: a line of the CAPF trace, or of our own log, is a fault's own.

@@ -157,6 +157,6 @@ func (a *analysis) startByWeb(s *start, v *verdict) {
 		v.note = "The chain did not arrive, and nothing says why."
 		return
 	}
-	v.codes = []fault.Code{fault.BadCredentials, fault.NTLMDisabled, fault.EPARequired, fault.NotChallenged}
+	v.codes = append(slices.Clone(refusals), fault.NotChallenged)
 	v.note = "The login failed without an error of the connection: the web server refused it. How, the IIS log says."
 }

@@ -22,18 +22,26 @@ func (a *analysis) byLogin(e *enrolment) *verdict {
 	}
 	auth := q.evids(q.authFailed, q.rcAt)
 	switch {
+	case q.mixed:
+		v := a.refusedByWeb(e)
+		v.add(auth...)
+		return v
 	case q.page.set():
 		v := ofCodes([]fault.Code{fault.Template}, append(q.evids(q.login, q.page), auth...)...)
 		v.note = "The login and certrqxt.asp succeeded, and only then was the client refused: the template is none of those on that page."
 		v.add(a.noSubmission(e)...)
 		return v
 	case q.login.set():
-		v := &verdict{codes: []fault.Code{fault.Template, fault.PageUnreadable}, sure: Unsure, note: "The login succeeded; that certrqxt.asp was read is not logged."}
+		v := a.unsure(e, "The login succeeded; that certrqxt.asp was read is not logged.", fault.Template, fault.PageUnreadable)
 		v.add(append(q.evids(q.login), auth...)...)
 		return v
 	}
 	return a.refusedLogin(e, auth)
 }
+
+// The faults of a login that certsrv refuses. What tells them apart is in the
+// log of IIS.
+var refusals = []fault.Code{fault.BadCredentials, fault.NTLMDisabled, fault.EPARequired}
 
 // refusedLogin: no login is noted as successful. The log of IIS has the
 // reason.
@@ -49,36 +57,39 @@ func (a *analysis) refusedLogin(e *enrolment, auth []evid) *verdict {
 		}
 		return v
 	}
-	if len(e.web) > 0 || a.present[logIIS] && a.covered(e) { // and it has no login that was refused
+	if len(e.web) > 0 || a.present[logIIS] && !e.request.loginFailed() { // and it has no login that was refused
 		v := a.refusedByWeb(e)
 		v.add(auth...)
 		return v
 	}
-	v := &verdict{codes: []fault.Code{fault.BadCredentials}, sure: Likely}
-	v.add(auth...)
-	v.note = "The client was refused without a successful login to certsrv before."
-	if !a.present[logIIS] {
-		v.codes = append(v.codes, fault.NTLMDisabled, fault.EPARequired)
-		v.note += " Whether Windows refused the password or the kind of login, only the IIS log says."
+	if !e.request.loginFailed() {
+		v := a.unsure(e, "The client was refused, and no login to certsrv is noted before: neither one that succeeded nor one that failed. Whether Windows refused one, the IIS log says.", refusals...)
+		v.add(auth...)
+		return v
 	}
+	v := &verdict{codes: slices.Clone(refusals), sure: Likely}
+	v.add(auth...)
+	v.note = "The client was refused because the login to certsrv failed. Whether Windows refused the password or the kind of login, only the IIS log says."
 	return v
 }
 
-// refusedByWeb: the client was refused, and there is no error.log.
+// refusedByWeb: the client was refused, and there is no error.log, or it does
+// not say why.
 func (a *analysis) refusedByWeb(e *enrolment) *verdict {
 	if codes, x := ofLogins(e.web); codes != nil {
 		return &verdict{codes: codes, sure: Likely, evidence: []evid{x.evid()}}
 	}
-	if x := e.first(webPage); x != nil && x.status < 400 && e.first(webSubmit) == nil {
+	if x := e.first(webPage); x != nil && x.status < 400 && e.first(webSubmit) == nil && !a.contested(e, webPage) {
 		v := &verdict{codes: []fault.Code{fault.Template}, sure: Likely, evidence: []evid{x.evid()}}
 		v.note = "certrqxt.asp was loaded, and nothing was submitted: the template is none of those on that page."
 		v.add(a.noSubmission(e)...)
 		return v
 	}
-	return &verdict{
-		codes: []fault.Code{fault.Template, fault.BadCredentials}, sure: Unsure,
-		note: "The client was refused with 401. The product says so for a wrong password and for a template that is not offered.",
+	v := a.unsure(e, "The client was refused with 401. The product says so for a wrong password and for a template that is not offered.", append([]fault.Code{fault.Template}, refusals...)...)
+	if a.present[logIIS] && a.covered(e) && len(e.web) == 0 {
+		v.add(evid{log: logIIS, words: "no request to certsrv between the beginning and the end of this enrolment"})
 	}
+	return v
 }
 
 // noSubmission is the evidence that nothing was submitted.
@@ -122,9 +133,9 @@ func (a *analysis) byWeb(e *enrolment) *verdict {
 	case fetch != nil:
 		return a.refusedByCA(e, "200 on certnew.cer", fetch)
 	case page != nil && e.allows(fault.Template):
-		v := &verdict{codes: []fault.Code{fault.Template}, sure: Unsure, evidence: []evid{page.evid()}}
+		v := a.unsure(e, "certrqxt.asp was loaded, and nothing was submitted, as it is when the template is not offered; error.log would say so.", fault.Template)
+		v.add(page.evid())
 		v.add(a.noSubmission(e)...)
-		v.note = "certrqxt.asp was loaded, and nothing was submitted, as it is when the template is not offered; error.log would say so."
 		return v
 	}
 	return a.hanging(e)
@@ -145,11 +156,11 @@ func (a *analysis) tooLate(e *enrolment) *verdict {
 		v.add(evid{log: logOwn, at: e.own.end.at, ref: e.own.end.ref})
 	case e.request != nil && e.request.status != -1:
 		return nil
-	case fetch == nil || slow == nil || slow == fetch || fetch.clock.utc(fetch.end.at) < e.to-slack/2:
+	case fetch == nil || slow == nil || a.contested(e, webFetch) || slow == fetch || fetch.clock.utc(fetch.end.at) < e.to-slack/2:
 		if e.request == nil || a.present[logIIS] {
 			return nil
 		}
-		v.sure = Unsure
+		v = a.unsure(e, "", fault.ESTReadTimeout)
 	}
 	if e.request != nil {
 		v.add(e.request.evids(e.request.statusAt)...)
@@ -192,7 +203,24 @@ func (a *analysis) slowPage(e *enrolment) *verdict {
 	}
 	v := &verdict{codes: []fault.Code{code}, sure: Likely, evidence: []evid{worst.evid()}}
 	v.note = fmt.Sprintf("The page took %s, as long as the client waited.", ms(int64(worst.took)))
+	if code == fault.EnrollTimeout && a.fetchedAfter(e, worst) {
+		v.codes = append(v.codes, fault.ESTReadTimeout)
+		v.note += " A certificate was fetched at that time, and whether it was this one's, the IIS log does not say: if it was, the registration authority waited for it, and CAPF did not."
+	}
 	return v
+}
+
+// fetchedAfter reports whether a certificate was fetched right after a slow
+// submission, maybe this one's: what error.log has of the request can tell that
+// it was not.
+func (a *analysis) fetchedAfter(e *enrolment, submit *exchange) bool {
+	if q := e.request; q != nil && !q.mixed && q.status >= 500 {
+		return false
+	}
+	end := submit.clock.utc(submit.end.at)
+	return slices.ContainsFunc(a.facts.exchanges, func(x *exchange) bool {
+		return x.web == webFetch && x.status < 400 && abs(x.clock.utc(x.end.at)-end) <= doubt
+	})
 }
 
 // lostPatience reports whether the EST client gave up waiting.
@@ -220,23 +248,19 @@ func (a *analysis) hanging(e *enrolment) *verdict {
 // refusedByCA: the request was submitted and came to nothing. What the page
 // said stands in no log of the product; what the client was told narrows it.
 func (a *analysis) refusedByCA(e *enrolment, line string, x *exchange) *verdict {
-	var codes []fault.Code
-	for _, c := range showing(logIIS, line) {
-		if e.allows(c) {
-			codes = append(codes, c)
-		}
+	likelier := slices.DeleteFunc(showing(logIIS, line), func(c fault.Code) bool { return !e.couldBe(c) })
+	note := "The request reached the CA, and no certificate came back. What the CA said stands in none of the product's logs: look the request up under Failed Requests and Pending Requests on the CA."
+	if x.web == webFetch {
+		note = fmt.Sprintf("certnew.cer was delivered, and the phone has no certificate. What it held stands in none of the product's logs: look request %d up on the CA.", x.reqID)
 	}
-	if len(codes) == 0 {
+	v := a.unsure(e, note, likelier...)
+	if len(v.codes) == 0 {
 		return nil
 	}
-	v := &verdict{codes: codes, sure: Unsure, evidence: []evid{x.evid()}}
-	if len(codes) == 1 {
+	if len(v.codes) == 1 {
 		v.sure = Likely
 	}
-	v.note = "The request reached the CA, and no certificate came back. What the CA said stands in none of the product's logs: look the request up under Failed Requests and Pending Requests on the CA."
-	if x.web == webFetch {
-		v.note = fmt.Sprintf("certnew.cer was delivered, and the phone has no certificate. What it held stands in none of the product's logs: look request %d up on the CA.", x.reqID)
-	}
+	v.add(x.evid())
 	return v
 }
 
@@ -262,11 +286,9 @@ func (a *analysis) unseen(e *enrolment) *verdict {
 	if a.startBefore(e) != nil {
 		return nil // the start's own fault says more
 	}
-	return &verdict{
-		codes: slices.Clone(wayFaults), sure: Unsure,
-		evidence: []evid{{log: logIIS, words: "no request to certsrv between the beginning and the end of this enrolment"}},
-		note:     "certsrv never heard of the request: it failed on the way there. How, error.log and the CiscoRA log say.",
-	}
+	v := a.unsure(e, "certsrv never heard of the request: it failed on the way there. How, error.log and the CiscoRA log say.", wayFaults...)
+	v.add(evid{log: logIIS, words: "no request to certsrv between the beginning and the end of this enrolment"})
+	return v
 }
 
 // lostUpstream reports whether the client was told that the registration
@@ -347,26 +369,39 @@ func (a *analysis) byRV(e *enrolment) *verdict {
 	waited := s.answered.at - s.called.at
 	if !s.specific() {
 		if s.rv != fault.ESTSSLRead {
-			return &verdict{codes: ofRV(s.rv), sure: Unsure, note: "The registration authority answered with an error; what it was, its own logs say."}
+			return a.unsure(e, "The registration authority answered with an error; what it was, its own logs say.", ofRV(s.rv)...)
 		}
-		v := &verdict{codes: []fault.Code{fault.ESTReadTimeout}, sure: Unsure, note: "CAPF only says that the registration authority did not answer; the reason is on the registration authority's side."}
+		v := a.unsure(e, "CAPF only says that the registration authority did not answer; the reason is on the registration authority's side.", fault.ESTReadTimeout)
 		if s.called.set() {
 			v.note = fmt.Sprintf("CAPF gave up after %s. ", ms(waited)) + v.note
 			v.add(s.evid(s.called))
 		}
 		return v
 	}
+	if s.rv == fault.ESTCAEnrollRetry {
+		return a.toldToWait(e)
+	}
 	codes := ofRV(s.rv)
-	if len(codes) == 0 {
-		return &verdict{sure: Unsure, note: fmt.Sprintf("CAPF's EST client came back with %d (%s), which no fault of the table stands for.", s.rv, fault.ESTName(s.rv))}
+	if len(codes) == 1 {
+		return &verdict{codes: codes, sure: Certain}
 	}
-	v := &verdict{codes: codes, sure: Certain}
-	if len(codes) > 1 {
-		v.sure = Unsure
+	v := a.unsure(e, "", codes...)
+	if len(v.codes) == 0 {
+		v.note = fmt.Sprintf("CAPF's EST client came back with %d (%s), which no fault of the table stands for.", s.rv, fault.ESTName(s.rv))
 	}
-	if s.rv == fault.ESTCAEnrollRetry && e.first(webFetch) != nil {
-		v.codes, v.sure = []fault.Code{fault.Pending}, Likely
-		v.add(e.first(webFetch).evid())
+	return v
+}
+
+// toldToWait: the client was told to come back. The product says no more of
+// it, and neither does its own web server's log: that a certificate was fetched
+// after the answer shows only that the CA was not done by then.
+func (a *analysis) toldToWait(e *enrolment) *verdict {
+	v := a.unsure(e, "The registration authority told the client to come back. Whether a CA manager has to approve the request, the page of Pending Requests on the CA says; if the registration authority is onlineca, its own log names the reason.", fault.Pending, fault.InProgress, fault.Busy)
+	if x := e.first(webSubmit); x != nil {
+		v.add(x.evid())
+	}
+	if x := e.first(webFetch); x != nil {
+		v.add(x.evid())
 	}
 	return v
 }

@@ -12,7 +12,7 @@ var howToCollect = map[fault.Log]string{
 	logStart: "CUCM command line: file get activelog cm/trace/capf/sdi/nginx*",
 	logError: "nginx's error.log of CiscoRA on the CUCM publisher, with a remote support account (root): no command collects it",
 	logIIS:   `on the web server of the CA: C:\inetpub\logs\LogFiles\W3SVC1\u_exYYMMDD.log of the same day (UTC)`,
-	logOwn:   "onlineca's own log, logs/onlineca.jsonl",
+	logOwn:   "if the registration authority is onlineca, its own log, logs/onlineca.jsonl: it names the fault itself",
 }
 
 // allLogs is the order in which logs are named.
@@ -30,7 +30,16 @@ func (a *analysis) missing(v *verdict) []fault.Log {
 			logs = append(logs, log)
 		}
 	}
+	if v.sure == Unsure && !a.present[logOwn] && (len(logs) == 0 || slices.ContainsFunc(v.codes, ownAlone)) {
+		logs = append(logs, logOwn)
+	}
 	return logs
+}
+
+// ownAlone reports whether our own log is the only one that a fault shows in.
+func ownAlone(c fault.Code) bool {
+	shows := c.Row().Shows
+	return len(shows) > 0 && !slices.ContainsFunc(shows, func(s fault.Sighting) bool { return s.Log != logOwn })
 }
 
 // printedAlike reports whether the codes are those for which every log of the

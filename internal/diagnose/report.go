@@ -213,7 +213,12 @@ func ms(n int64) string {
 	}
 }
 
-// sentence joins symptom, cause and fix of several codes.
+// described is how many codes of a finding are described one by one.
+const described = 3
+
+// describe joins symptom, cause and fix of several codes. The codes that CAPF
+// alone leads to speak for all that stand behind them: what they are is in the
+// registration authority's logs.
 func describe(codes []fault.Code) (symptom, cause, fix, bug string) {
 	if len(codes) == 0 {
 		return "", "", "", ""
@@ -222,22 +227,19 @@ func describe(codes []fault.Code) (symptom, cause, fix, bug string) {
 	if len(codes) == 1 {
 		return r.Symptom, r.Cause, r.Fix, r.Bug
 	}
-	for i, c := range codes {
+	if c := codes[0]; c == fault.ESTReadTimeout || c == fault.ESTServerError {
+		return r.Symptom + "; behind it can be " + joinCodes(codes[1:]), r.Cause, r.Fix, r.Bug
+	}
+	for i, c := range codes[:min(len(codes), described)] {
 		if i > 0 {
-			symptom += "; or "
+			symptom, cause, fix = symptom+"; or ", cause+" ", fix+" "
 		}
 		symptom += c.Row().Symptom
-	}
-	if len(codes) > 3 {
-		return "one of " + joinCodes(codes), "", "", ""
-	}
-	for i, c := range codes {
-		if i > 0 {
-			cause += " "
-			fix += " "
-		}
 		cause += c.String() + ": " + c.Row().Cause
 		fix += c.String() + ": " + c.Row().Fix
+	}
+	if len(codes) > described {
+		symptom += "; or " + joinCodes(codes[described:])
 	}
 	return symptom, cause, fix, ""
 }

@@ -36,3 +36,29 @@ func TestBusyLogsThatPauseRegularly(t *testing.T) {
 		}
 	}
 }
+
+// Two days of two logs that count in seconds: what one notes at a moment the
+// other notes in the second before, in the same or in the one after. Four in
+// five moments also have something else that happens exactly an hour and a bit
+// later. All three seconds count together for the true difference, and they do
+// only in a window about a whole second.
+func TestSecondsAreComparedAboutWholeOnes(t *testing.T) {
+	const zone, other = 5*time.Hour + 6*time.Second, 6*time.Hour + 13*time.Minute + 27*time.Second
+	for seed := range uint64(4) {
+		r := rand.New(rand.NewPCG(seed, 9))
+		var xs, ys []int64
+		for i := range 700 {
+			at := noon.Add(time.Duration(r.IntN(2*24*60*60)) * time.Second)
+			xs = append(xs, at.UnixMilli())
+			ys = append(ys, at.Add(zone+time.Duration(i%3-1)*time.Second).UnixMilli())
+			if i%5 > 0 {
+				ys = append(ys, at.Add(other).UnixMilli())
+			}
+		}
+		slices.Sort(xs)
+		slices.Sort(ys)
+		if got := time.Duration(diagnose.Offset(xs, ys)) * time.Millisecond; got != zone {
+			t.Errorf("seed %d: %v, want %v", seed, got, zone)
+		}
+	}
+}

@@ -181,13 +181,19 @@ func (w *world) access(born time.Time, status int) []event.Event {
 	}
 }
 
-// refused is what libEST says of a request that it answers with an error.
+// refused is what libEST says of a client whose credentials it does not accept,
+// if the status is 401, and of any other request that fails.
 func (w *world) refused(born time.Time, after time.Duration, rc, status int) {
+	if status == 401 {
+		w.errorLog(born.Add(after), event.Conn{}, event.ESTAuthFailed{AuthType: 1})
+	}
+	w.failed(born, after, rc, status)
+}
+
+// failed is what libEST says of every request that it answers with an error.
+func (w *world) failed(born time.Time, after time.Duration, rc, status int) {
 	t := born.Add(after)
 	name := fault.ESTName(rc)
-	if status == 401 {
-		w.errorLog(t, event.Conn{}, event.ESTAuthFailed{AuthType: 1})
-	}
 	w.errorLog(t, event.Conn{}, event.ESTEnrollFailed{RC: rc, Name: name},
 		event.ESTHTTPError{Status: status, Body: fmt.Sprintf("Error %d: x\nThe server said so.\n", status)},
 		event.ESTResponse{RC: rc, Name: name}, event.ESTRequestFailed{RV: rc, Name: name})
@@ -296,4 +302,35 @@ func endings() map[fault.Code]ending {
 	all[fault.ESTUnreachable] = ending{rv: 43, after: time.Second}
 	all[fault.ESTHTTPWriteFault] = ending{rv: 10, after: 9 * time.Second}
 	return all
+}
+
+// openEndings are those that the product's logs, all of them, do not tell from
+// another.
+func openEndings() map[fault.Code]ending {
+	waits := func(submitted, fetched time.Duration) ending {
+		return ending{rv: 26, after: 4 * time.Second, est: func(w *world, t time.Time, c event.Conn) {
+			w.authenticated(t, c)
+			w.errorLog(t.Add(4*time.Second), event.Conn{}, w.access(t, 202)...)
+		}, web: func(w *world, t time.Time) {
+			w.login(t)
+			if submitted > 0 {
+				w.submit(t.Add(submitted), submitted-50*time.Millisecond)
+			}
+			if fetched > 0 {
+				w.fetch(t.Add(fetched))
+			}
+		}}
+	}
+	return map[fault.Code]ending{
+		fault.LoginSuspended: {rv: 22, after: 100 * time.Millisecond, est: func(w *world, t time.Time, _ event.Conn) {
+			w.errorLog(t, event.Conn{}, event.ESTNoPeerCertificate{})
+			w.refused(t, 20*time.Millisecond, 22, 401)
+		}},
+		fault.ClientCertificate: {rv: 22, after: 100 * time.Millisecond, est: func(w *world, t time.Time, _ event.Conn) {
+			w.failed(t, 20*time.Millisecond, 22, 401)
+		}},
+		fault.Pending:    waits(200*time.Millisecond, 0),
+		fault.InProgress: waits(6*time.Second, 6*time.Second),
+		fault.Busy:       waits(0, 0),
+	}
 }

@@ -8,8 +8,8 @@ import (
 
 // cleanup ends what the tests share.
 var cleanup struct {
-	ctx context.Context
-	dir string
+	ctx  context.Context
+	dirs []string
 }
 
 func TestMain(m *testing.M) {
@@ -17,8 +17,8 @@ func TestMain(m *testing.M) {
 	cleanup.ctx, cancel = context.WithCancel(context.Background())
 	code := m.Run()
 	cancel()
-	if cleanup.dir != "" {
-		_ = os.RemoveAll(cleanup.dir)
+	for _, dir := range cleanup.dirs {
+		_ = os.RemoveAll(dir)
 	}
 	os.Exit(code)
 }

@@ -27,24 +27,36 @@ import (
 // testTimeout is what a scenario waits for where nothing ever answers.
 const testTimeout = 300 * time.Millisecond
 
-// everything reproduces every failure once for all tests.
-var everything = sync.OnceValues(func() (map[fault.Code]Reproduction, error) {
+// everything reproduces every failure once for all tests, several the same
+// with three phones each.
+var (
+	everything = sync.OnceValues(func() (map[fault.Code]Reproduction, error) { return allWith(1) })
+	several    = sync.OnceValues(func() (map[fault.Code]Reproduction, error) { return allWith(3) })
+)
+
+func allWith(phones int) (map[fault.Code]Reproduction, error) {
 	dir, err := os.MkdirTemp("", "onlineca-lab-test")
 	if err != nil {
 		return nil, err
 	}
-	all, err := Reproduce(cleanup.ctx, ReproduceConfig{All: true, Out: filepath.Join(dir, "out"), Timeout: testTimeout, Bundle: true})
-	cleanup.dir = dir
+	cleanup.dirs = append(cleanup.dirs, dir)
+	all, err := Reproduce(cleanup.ctx, ReproduceConfig{
+		All: true, Out: filepath.Join(dir, "out"), Timeout: testTimeout, Bundle: phones == 1, Phones: phones,
+	})
 	byCode := map[fault.Code]Reproduction{}
 	for _, r := range all {
 		byCode[r.Code] = r
 	}
 	return byCode, err
-})
+}
 
-func reproduced(t *testing.T, code fault.Code) Reproduction {
+func reproduced(t *testing.T, code fault.Code) Reproduction { return oneOf(t, everything, code) }
+
+func severalOf(t *testing.T, code fault.Code) Reproduction { return oneOf(t, several, code) }
+
+func oneOf(t *testing.T, from func() (map[fault.Code]Reproduction, error), code fault.Code) Reproduction {
 	t.Helper()
-	all, err := everything()
+	all, err := from()
 	if err != nil {
 		t.Fatal(err)
 	}

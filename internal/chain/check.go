@@ -179,17 +179,17 @@ func (s *subject) side(inputs []*Input) side {
 	issuer := map[string]bool{}
 	for _, c := range d.pool.certs {
 		if !selfIssued(c) {
-			issuer[string(c.RawIssuer)] = true
+			issuer[canonical(c.RawIssuer)] = true
 		}
 	}
 	for _, c := range d.pool.certs {
-		if (!c.BasicConstraintsValid || !c.IsCA) && !issuer[string(c.RawSubject)] {
+		if (!c.BasicConstraintsValid || !c.IsCA) && !issuer[canonical(c.RawSubject)] {
 			d.leaves = append(d.leaves, c)
 		}
 	}
 	if len(d.leaves) == 0 {
 		for _, c := range d.pool.certs {
-			if !issuer[string(c.RawSubject)] {
+			if !issuer[canonical(c.RawSubject)] {
 				d.leaves = append(d.leaves, c)
 				break
 			}

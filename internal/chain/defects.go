@@ -5,23 +5,24 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
 
 // defects applies RFC 5280 section 6.1 to a path whose signatures are good.
-func (s *search) defects(certs []*x509.Certificate) []problem {
+func (j *judge) defects(certs []*x509.Certificate) []problem {
 	var out []problem
 	add := func(kind trouble, c *x509.Certificate, format string, args ...any) {
 		out = append(out, problem{kind, c, fmt.Sprintf(format, args...)})
 	}
 	below := 0 // CAs between this one and the leaf, self-issued ones not counted
 	for i, c := range certs {
-		switch kind := outside(c, s.at); kind {
+		switch kind := j.outside(c); kind {
 		case troubleNotYet:
-			add(kind, c, "%q is not valid before %s; the time is %s", issuedTo(c), stamp(c.NotBefore), stamp(s.at))
+			add(kind, c, "%q is not valid before %s; the time is %s", issuedTo(c), stamp(c.NotBefore), stamp(j.at))
 		case troubleExpired:
-			add(kind, c, "%q has expired on %s; the time is %s", issuedTo(c), stamp(c.NotAfter), stamp(s.at))
+			add(kind, c, "%q has expired on %s; the time is %s", issuedTo(c), stamp(c.NotAfter), stamp(j.at))
 		}
 		if len(c.UnhandledCriticalExtensions) > 0 {
 			add(troubleCritical, c, "%q has a critical extension that is not understood: %s", issuedTo(c), c.UnhandledCriticalExtensions[0])
@@ -29,7 +30,7 @@ func (s *search) defects(certs []*x509.Certificate) []problem {
 		if i == 0 {
 			continue
 		}
-		if c.Version == 3 && !c.BasicConstraintsValid || c.BasicConstraintsValid && !c.IsCA || c.Version < 3 && !s.anchors.has(c) {
+		if !j.isCA(c, i == len(certs)-1 && j.anchors.has(c)) {
 			add(troubleNotCA, c, "%q is not a CA certificate (basic constraints), but %q names it as its issuer", issuedTo(c), issuedTo(certs[i-1]))
 		} else if c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0 {
 			add(troubleKeyUsage, c, "%q may not sign certificates: its key usage lacks keyCertSign", issuedTo(c))
@@ -37,10 +38,10 @@ func (s *search) defects(certs []*x509.Certificate) []problem {
 		if c.BasicConstraintsValid && c.MaxPathLen >= 0 && below > c.MaxPathLen {
 			add(troublePathLength, c, "%q allows %d CAs below it (path length), but there are %d", issuedTo(c), c.MaxPathLen, below)
 		}
-		if why := s.proofs.outsideConstraints(c, certs[:i]); why != "" {
+		if why := j.outsideConstraints(c, certs[:i]); why != "" {
 			add(troubleName, c, "%q %s", issuedTo(c), why)
 		}
-		if s.store != nil && !s.store.has(c) {
+		if j.store != nil && !j.store.has(c) {
 			add(troubleNotInStore, c, "the certificate of the CA %q is not in the trust store", issuedTo(c))
 		}
 		if !selfIssued(c) {
@@ -50,45 +51,85 @@ func (s *search) defects(certs []*x509.Certificate) []problem {
 	return out
 }
 
+// outside returns the trouble if the time is not within c's validity, or "".
+// RFC 5280 section 4.1.2.5 counts the last second in; OpenSSL does not.
+func (j *judge) outside(c *x509.Certificate) trouble {
+	kind := outside(c, j.at)
+	if j.openssl && kind == "" && !j.at.Truncate(time.Second).Before(c.NotAfter) {
+		return troubleExpired
+	}
+	return kind
+}
+
+// isCA says whether c may issue, as far as basic constraints go. A root without
+// them is a CA in version 1, and for OpenSSL if its key usage says so.
+func (j *judge) isCA(c *x509.Certificate, root bool) bool {
+	switch {
+	case c.BasicConstraintsValid:
+		return c.IsCA
+	case !root:
+		return false
+	case c.Version < 3:
+		return true
+	}
+	return j.openssl && c.KeyUsage&x509.KeyUsageCertSign != 0
+}
+
 // outsideConstraints applies a CA's name constraints (RFC 5280 section 4.2.1.10)
-// to the subject alternative names of the certificates below it.
-func (p *proofs) outsideConstraints(ca *x509.Certificate, below []*x509.Certificate) string {
+// to the names of the certificates below it.
+func (j *judge) outsideConstraints(ca *x509.Certificate, below []*x509.Certificate) string {
 	limits := len(ca.PermittedDNSDomains) + len(ca.ExcludedDNSDomains) + len(ca.PermittedIPRanges) + len(ca.ExcludedIPRanges) +
 		len(ca.PermittedEmailAddresses) + len(ca.ExcludedEmailAddresses) + len(ca.PermittedURIDomains) + len(ca.ExcludedURIDomains)
 	if limits == 0 {
 		return ""
 	}
-	names := 0
+	count := 0
 	for _, c := range below {
-		names += len(c.DNSNames) + len(c.IPAddresses) + len(c.EmailAddresses) + len(c.URIs)
+		count += len(c.DNSNames) + len(c.IPAddresses) + len(c.EmailAddresses) + len(c.URIs)
+		if j.openssl {
+			count += len(c.Subject.Names)
+		}
 	}
-	if p.comparisons += names * limits; p.comparisons > maxComparisons {
-		return fmt.Sprintf("has more name constraints than are checked (%d, for %d names)", limits, names)
+	if j.proofs.comparisons += count * limits; j.proofs.comparisons > maxComparisons {
+		return fmt.Sprintf("has more name constraints than are checked (%d, for %d names)", limits, count)
 	}
 	for i, c := range below {
 		if i > 0 && selfIssued(c) {
 			continue
 		}
-		for _, name := range c.DNSNames {
-			if why := constrained("DNS name", name, ca.PermittedDNSDomains, ca.ExcludedDNSDomains, withinDomain, wildcardMeets); why != "" {
-				return why
-			}
+		if why := j.namesOutside(ca, c, i == 0); why != "" {
+			return why
 		}
-		for _, ip := range c.IPAddresses {
-			within := func(ip net.IP, n *net.IPNet) bool { return n.Contains(ip) }
-			if why := constrained("address", ip, ca.PermittedIPRanges, ca.ExcludedIPRanges, within, within); why != "" {
-				return why
-			}
+	}
+	return ""
+}
+
+// namesOutside applies a CA's name constraints to one certificate.
+func (j *judge) namesOutside(ca, c *x509.Certificate, leaf bool) string {
+	hosts, mails, meets := c.DNSNames, c.EmailAddresses, wildcardMeets
+	if j.openssl {
+		hosts, mails = subjectHosts(c, leaf), slices.Concat(mails, subjectMails(c))
+		meets = withinDomain // a wildcard counts as the name that it looks like
+	}
+	for _, name := range hosts {
+		if why := constrained("DNS name", name, ca.PermittedDNSDomains, ca.ExcludedDNSDomains, withinDomain, meets); why != "" {
+			return why
 		}
-		for _, mail := range c.EmailAddresses {
-			if why := constrained("mail address", mail, ca.PermittedEmailAddresses, ca.ExcludedEmailAddresses, mailWithin, mailWithin); why != "" {
-				return why
-			}
+	}
+	for _, ip := range c.IPAddresses {
+		within := func(ip net.IP, n *net.IPNet) bool { return n.Contains(ip) }
+		if why := constrained("address", ip, ca.PermittedIPRanges, ca.ExcludedIPRanges, within, within); why != "" {
+			return why
 		}
-		for _, u := range c.URIs {
-			if why := constrained("URI", u, ca.PermittedURIDomains, ca.ExcludedURIDomains, uriWithin, uriWithin); why != "" {
-				return why
-			}
+	}
+	for _, mail := range mails {
+		if why := constrained("mail address", mail, ca.PermittedEmailAddresses, ca.ExcludedEmailAddresses, mailWithin, mailWithin); why != "" {
+			return why
+		}
+	}
+	for _, u := range c.URIs {
+		if why := constrained("URI", u, ca.PermittedURIDomains, ca.ExcludedURIDomains, uriWithin, uriWithin); why != "" {
+			return why
 		}
 	}
 	return ""

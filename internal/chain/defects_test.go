@@ -48,7 +48,7 @@ func TestNameConstraints(t *testing.T) {
 		{"URI host", x509.Certificate{PermittedURIDomains: []string{"example.com"}}, x509.Certificate{URIs: []*url.URL{uri("https://example.com:1/x")}}, ""},
 		{"URI elsewhere", x509.Certificate{ExcludedURIDomains: []string{".example.com"}}, x509.Certificate{URIs: []*url.URL{uri("https://a.example.com/x")}}, "excludes the URI"},
 	} {
-		got := newProofs().outsideConstraints(&c.ca, []*x509.Certificate{&c.leaf})
+		got := (&judge{proofs: newProofs()}).outsideConstraints(&c.ca, []*x509.Certificate{&c.leaf})
 		if c.says == "" && got != "" || !strings.Contains(got, c.says) {
 			t.Errorf("%s: %q, want %q", c.name, got, c.says)
 		}

@@ -1,10 +1,14 @@
 package chain
 
 import (
+	"bytes"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
+	"unicode/utf16"
 )
 
 // attributeNames are the short names of RFC 4514 section 3, and the ones that
@@ -45,3 +49,78 @@ func distinguished(raw []byte) string {
 var valueEscapes = strings.NewReplacer(`\`, `\\`, `,`, `\,`, `+`, `\+`, `"`, `\"`, `;`, `\;`, `<`, `\<`, `>`, `\>`)
 
 func escapeValue(s string) string { return valueEscapes.Replace(s) }
+
+// sameDN says whether two names are the same name.
+func sameDN(a, b []byte) bool { return bytes.Equal(a, b) || canonical(a) == canonical(b) }
+
+// rawAttribute is an attribute of a name; a SET of them is a part of the name.
+type (
+	rawAttribute struct {
+		Type  asn1.ObjectIdentifier
+		Value asn1.RawValue
+	}
+	rawPartSET []rawAttribute
+)
+
+// canonical is a name in the form in which equal names are equal: upper and
+// lower case, the kind of string, and the width of white space do not count
+// (RFC 5280 section 7.1; of letters beyond ASCII the case counts, as in OpenSSL).
+func canonical(raw []byte) string {
+	var parts []rawPartSET
+	if rest, err := asn1.Unmarshal(raw, &parts); err != nil || len(rest) > 0 {
+		return string(raw)
+	}
+	var b strings.Builder
+	for _, part := range parts {
+		var values []string
+		for _, a := range part {
+			values = append(values, fmt.Sprintf("%s=%q", a.Type, canonicalValue(a.Value)))
+		}
+		slices.Sort(values)
+		b.WriteString(strings.Join(values, "+") + "/")
+	}
+	return b.String()
+}
+
+// The kinds of string that encoding/asn1 has no name for (X.680 section 8.4).
+const (
+	tagVisibleString   = 26
+	tagUniversalString = 28
+)
+
+// canonicalValue is the text of a string, and what is no string as it is.
+func canonicalValue(v asn1.RawValue) string {
+	var text string
+	switch {
+	case v.Class != asn1.ClassUniversal:
+		return string(v.FullBytes)
+	case slices.Contains([]int{asn1.TagUTF8String, asn1.TagPrintableString, asn1.TagIA5String, tagVisibleString}, v.Tag):
+		text = string(v.Bytes)
+	case v.Tag == asn1.TagT61String: // read as Latin-1
+		for _, x := range v.Bytes {
+			text += string(rune(x))
+		}
+	case v.Tag == asn1.TagBMPString && len(v.Bytes)%2 == 0:
+		var units []uint16
+		for b := v.Bytes; len(b) > 0; b = b[2:] {
+			units = append(units, binary.BigEndian.Uint16(b))
+		}
+		text = string(utf16.Decode(units))
+	case v.Tag == tagUniversalString && len(v.Bytes)%4 == 0:
+		for b := v.Bytes; len(b) > 0; b = b[4:] {
+			text += string(rune(binary.BigEndian.Uint32(b)))
+		}
+	default:
+		return string(v.FullBytes)
+	}
+	return strings.Join(strings.FieldsFunc(strings.Map(lowerASCII, text), isASCIISpace), " ")
+}
+
+func isASCIISpace(r rune) bool { return r == ' ' || r >= '\t' && r <= '\r' }
+
+func lowerASCII(r rune) rune {
+	if r >= 'A' && r <= 'Z' {
+		return r + 'a' - 'A'
+	}
+	return r
+}

@@ -39,8 +39,8 @@ func compare(source, target *path) []Pair {
 			b = target.certs[i]
 			p.TargetTo, p.TargetBy = issuedTo(b), issuedBy(b)
 		}
-		p.Match = a != nil && b != nil && bytes.Equal(a.RawIssuer, b.RawIssuer) &&
-			(i == 0 || bytes.Equal(a.RawSubject, b.RawSubject))
+		p.Match = a != nil && b != nil && sameDN(a.RawIssuer, b.RawIssuer) &&
+			(i == 0 || sameDN(a.RawSubject, b.RawSubject))
 	}
 	return pairs
 }
@@ -98,7 +98,7 @@ func ruleCommonRoot(s *subject) ([]Finding, string) {
 			out = append(out, f)
 		}
 	}
-	if len(out) > 0 || !a.complete || !b.complete || !bytes.Equal(a.last().RawSubject, b.last().RawSubject) {
+	if len(out) > 0 || !a.complete || !b.complete || !sameDN(a.last().RawSubject, b.last().RawSubject) {
 		return out, ""
 	}
 	if !bytes.Equal(a.last().RawSubjectPublicKeyInfo, b.last().RawSubjectPublicKeyInfo) {

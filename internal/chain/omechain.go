@@ -28,7 +28,7 @@ func ruleOMEComplete(s *subject) ([]Finding, string) {
 // elsewhere finds the issuer of c among what was given beside the file.
 func (s *subject) elsewhere(c *x509.Certificate) *x509.Certificate {
 	for _, p := range []*pool{s.trust, s.peerTrust, s.peer.pool} {
-		for i, candidate := range p.bySubject[string(c.RawIssuer)] {
+		for i, candidate := range p.named(c.RawIssuer) {
 			if i < 10 && verifySignature(c, candidate) == nil {
 				return candidate
 			}

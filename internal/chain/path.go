@@ -53,6 +53,17 @@ type path struct {
 	steps int
 }
 
+// judge is by what a path is judged: a time, the anchors where paths end, and
+// where a store is given, the store that must hold every CA.
+type judge struct {
+	anchors *pool
+	store   *pool // or nil
+	at      time.Time
+	proofs  *proofs
+	// openssl judges as OpenSSL does where that departs from RFC 5280.
+	openssl bool
+}
+
 // valid says whether the path leads to an anchor and has no defect.
 func (p *path) valid() bool { return p.complete && len(p.problems) == 0 }
 
@@ -69,7 +80,7 @@ func (p *path) find(kinds ...trouble) *problem {
 // pool is a set of certificates, each once, found by subject.
 type pool struct {
 	certs     []*x509.Certificate
-	bySubject map[string][]*x509.Certificate
+	bySubject map[string][]*x509.Certificate // by canonical name
 	byRaw     map[string]*x509.Certificate
 	// selfSigned holds the roots once they have been looked for.
 	selfSigned *pool
@@ -85,13 +96,17 @@ func newPool(sets ...[]*x509.Certificate) *pool {
 			}
 			p.byRaw[string(c.Raw)] = c
 			p.certs = append(p.certs, c)
-			p.bySubject[string(c.RawSubject)] = append(p.bySubject[string(c.RawSubject)], c)
+			name := canonical(c.RawSubject)
+			p.bySubject[name] = append(p.bySubject[name], c)
 		}
 	}
 	return p
 }
 
 func (p *pool) has(c *x509.Certificate) bool { return p.byRaw[string(c.Raw)] != nil }
+
+// named returns the certificates of a subject, in the order given.
+func (p *pool) named(subject []byte) []*x509.Certificate { return p.bySubject[canonical(subject)] }
 
 // roots returns the self-signed certificates. As in OpenSSL, key identifiers
 // decide where there are any; a self-issued certificate without them is one
@@ -120,7 +135,12 @@ func (p *pool) roots() *pool {
 	return p.selfSigned
 }
 
-func selfIssued(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) }
+// opensslRoots returns what OpenSSL takes for self-signed.
+func (p *pool) opensslRoots() *pool {
+	return newPool(slices.DeleteFunc(slices.Clone(p.certs), func(c *x509.Certificate) bool { return !selfSigned(c) }))
+}
+
+func selfIssued(c *x509.Certificate) bool { return sameDN(c.RawIssuer, c.RawSubject) }
 
 var errKeyTooLarge = fmt.Errorf("the RSA key has more than %d bits and is not used", maxRSABits)
 
@@ -136,11 +156,8 @@ func verifySignature(child, parent *x509.Certificate) error {
 // search looks for a path, depth first, within a budget. Issuers that issue
 // each other, and thousands of CAs of one name, end it and not the program.
 type search struct {
-	pool    *pool
-	anchors *pool
-	store   *pool // nil, or where every CA of the path must be
-	at      time.Time
-	proofs  *proofs
+	judge
+	pool *pool
 
 	steps int
 	best  *path
@@ -157,15 +174,20 @@ type proofs struct {
 
 func newProofs() *proofs { return &proofs{memo: map[[2]*x509.Certificate]error{}} }
 
-// findPath finds the best path from leaf by way of pool to one of anchors, at a
+// findPath finds the best path from leaf by way of certs to one of anchors, at a
 // time. With a store, each CA of the path must be in it.
 func (p *proofs) findPath(leaf *x509.Certificate, certs, anchors *pool, store *pool, at time.Time) *path {
-	s := &search{pool: certs, anchors: anchors, store: store, at: at, proofs: p}
+	return judge{anchors: anchors, store: store, at: at, proofs: p}.findPath(leaf, certs)
+}
+
+// findPath finds the best path from leaf by way of certs, of all that there are.
+func (j judge) findPath(leaf *x509.Certificate, certs *pool) *path {
+	s := &search{pool: certs, judge: j}
 	s.extend([]*x509.Certificate{leaf})
 	s.best.steps, s.best.rival = s.steps, s.rival
 	if s.exhausted() && !s.best.valid() {
 		s.best.problems = append(s.best.problems, problem{troubleGaveUp, leaf,
-			fmt.Sprintf("the search for a path was given up after %d certificates and %d signatures: too many CAs share a name, or issue each other", s.steps, p.verifies)})
+			fmt.Sprintf("the search for a path was given up after %d certificates and %d signatures: too many CAs share a name, or issue each other", s.steps, j.proofs.verifies)})
 	}
 	return s.best
 }
@@ -192,7 +214,7 @@ func (s *search) extend(certs []*x509.Certificate) {
 			}
 			continue
 		}
-		if err := s.verify(tip, parent); err != nil {
+		if err := s.proofs.verify(tip, parent); err != nil {
 			end = badLink(tip, parent, err)
 			continue
 		}
@@ -216,12 +238,12 @@ func (s *search) issuers(c *x509.Certificate) []*x509.Certificate {
 			return 0
 		case s.store != nil && s.store.has(p):
 			return 1
-		case outside(p, s.at) == "":
+		case s.outside(p) == "":
 			return 2
 		}
 		return 3
 	}
-	all := slices.Concat(s.anchors.bySubject[string(c.RawIssuer)], s.pool.bySubject[string(c.RawIssuer)])
+	all := slices.Concat(s.anchors.named(c.RawIssuer), s.pool.named(c.RawIssuer))
 	seen := map[string]bool{}
 	all = slices.DeleteFunc(all, func(p *x509.Certificate) bool {
 		dup := seen[string(p.Raw)]
@@ -232,14 +254,15 @@ func (s *search) issuers(c *x509.Certificate) []*x509.Certificate {
 	return all
 }
 
-func (s *search) verify(child, parent *x509.Certificate) error {
+// verify says whether parent's key signed child; each pair costs one signature.
+func (p *proofs) verify(child, parent *x509.Certificate) error {
 	key := [2]*x509.Certificate{child, parent}
-	if err, known := s.proofs.memo[key]; known {
+	if err, known := p.memo[key]; known {
 		return err
 	}
-	s.proofs.verifies++
+	p.verifies++
 	err := verifySignature(child, parent)
-	s.proofs.memo[key] = err
+	p.memo[key] = err
 	return err
 }
 
@@ -248,7 +271,7 @@ func (s *search) verify(child, parent *x509.Certificate) error {
 func inPath(certs []*x509.Certificate, c *x509.Certificate) bool {
 	return slices.ContainsFunc(certs, func(p *x509.Certificate) bool {
 		return bytes.Equal(p.Raw, c.Raw) ||
-			bytes.Equal(p.RawSubject, c.RawSubject) && bytes.Equal(p.RawSubjectPublicKeyInfo, c.RawSubjectPublicKeyInfo)
+			sameDN(p.RawSubject, c.RawSubject) && bytes.Equal(p.RawSubjectPublicKeyInfo, c.RawSubjectPublicKeyInfo)
 	})
 }
 
@@ -264,7 +287,7 @@ func (s *search) deadEnd(c *x509.Certificate, met *problem) *problem {
 	switch {
 	case met != nil:
 		return met
-	case selfIssued(c) && (s.exhausted() || s.verify(c, c) == nil):
+	case selfIssued(c) && (s.exhausted() || s.proofs.verify(c, c) == nil):
 		return &problem{troubleUntrusted, c, fmt.Sprintf("%q is self-signed and not in the trust store", issuedTo(c))}
 	default:
 		return &problem{troubleNoIssuer, c, fmt.Sprintf("the certificate of %q, which issued %q, is missing", issuedBy(c), issuedTo(c))}

@@ -58,6 +58,8 @@ type side struct {
 	leaf   *x509.Certificate
 	leaves []*x509.Certificate
 	path   *path
+	// ways are those of verifiers with OpenSSL.
+	ways []way
 }
 
 // subject is everything that rules look at.
@@ -148,7 +150,7 @@ func newSubject(o *Options, p profile) *subject {
 	if o.CSR != nil {
 		s.files.preferKey(o.CSR.RawSubjectPublicKeyInfo)
 	}
-	s.findPaths(p.name)
+	s.findPaths(p)
 	return s
 }
 
@@ -215,24 +217,42 @@ func (d *side) preferKey(spki []byte) {
 }
 
 // findPaths finds each side's path by the profile's idea of trust.
-func (s *subject) findPaths(p Profile) {
-	if s.peer.leaf != nil {
-		s.peer.path = s.pathOf(p, s.peer.leaf, s.peer.pool)
+func (s *subject) findPaths(p profile) {
+	if p.name == ExpresswayTraversal {
+		s.zoneWays()
+		return
 	}
-	if s.files.leaf != nil {
-		s.files.path = s.pathOf(p, s.files.leaf, s.files.pool)
+	for _, d := range []*side{&s.files, &s.peer} {
+		switch {
+		case d.leaf == nil:
+		case p.openssl != "":
+			store, require := s.opensslStore(p, d)
+			d.ways = []way{s.wayOf(p.openssl, d.leaf, given(d.inputs), store, require)}
+			d.path = d.ways[0].best
+		default:
+			d.path = s.pathOf(p.name, d.leaf, d.pool)
+		}
 	}
 }
 
-func (s *subject) pathOf(p Profile, leaf *x509.Certificate, given *pool) *path {
-	switch p {
-	case OMEUpload, OMEServer, OMEMigration:
-		return s.proofs.findPath(leaf, given, given.roots(), nil, s.At)
-	case Expressway, ExpresswayTraversal, ExpresswayMRA, CUCMIIS:
-		all := newPool(s.files.pool.certs, s.peer.pool.certs, s.trust.certs, s.peerTrust.certs)
-		return s.proofs.findPath(leaf, all, s.trust.anchors(leaf), s.trust, s.At)
+// opensslStore returns what a party's certificate is verified with, and where
+// every CA of its path must be. An LSC without a trust store is verified with
+// the CAs that come with it, which is what is uploaded as CAPF-trust.
+func (s *subject) opensslStore(p profile, d *side) (store, require *pool) {
+	switch {
+	case p.name != CAPFLSC:
+		return s.trust, s.trust
+	case len(s.trust.certs) > 0:
+		return s.trust, nil
 	}
-	if len(s.trust.certs) > 0 {
+	return newPool(slices.DeleteFunc(slices.Clone(d.pool.certs), func(c *x509.Certificate) bool { return c == d.leaf })), nil
+}
+
+func (s *subject) pathOf(p Profile, leaf *x509.Certificate, given *pool) *path {
+	switch {
+	case p == ExpresswayMRA:
+		return s.proofs.findPath(leaf, newPool(given.certs, s.trust.certs, s.peerTrust.certs), s.trust.anchors(leaf), s.trust, s.At)
+	case p == Jabber && len(s.trust.certs) > 0:
 		return s.proofs.findPath(leaf, newPool(given.certs, s.trust.certs), s.trust.anchors(leaf), nil, s.At)
 	}
 	return s.proofs.findPath(leaf, given, given.roots(), nil, s.At)

@@ -18,6 +18,7 @@ func cucmRules() []rule {
 	return []rule{
 		{"self-signed", "a CA has issued the IIS certificate", ruleIISSelfSigned},
 		{"capf-trust", "the root and every intermediate in CAPF-trust", ruleIISTrust},
+		{"path", "the path that OpenSSL takes is the good one", ruleIISPath},
 		{"validity", "within validity", ruleIISValidity},
 		{"hostname", "bears the Online CA Hostname", ruleIISName},
 	}
@@ -65,6 +66,19 @@ func ruleIISTrust(s *subject) ([]Finding, string) {
 		}
 	}
 	return append(out, s.secondWay(s.files.path)...), ""
+}
+
+func ruleIISPath(s *subject) ([]Finding, string) {
+	if selfIssued(s.files.leaf) {
+		return nil, "the certificate is self-signed"
+	}
+	return s.pathRule(s.files.ways, func(t trouble) Finding {
+		code := map[trouble]fault.Code{troubleExpired: fault.Expired, troubleNotYet: fault.NotYetValid}[t]
+		if code == fault.Unknown {
+			code = fault.UntrustedChain
+		}
+		return s.ces(code, code.Row().CurlText, nil)
+	})
 }
 
 func ruleIISValidity(s *subject) ([]Finding, string) {

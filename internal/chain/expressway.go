@@ -20,6 +20,7 @@ func expresswayRules() []rule {
 		{"format", "X.509 in PEM", ruleExpresswayFormat},
 		{"trusted-ca", "every CA of the chain in the trust store", ruleExpresswayTrust},
 		{"chain", "each CA may issue what it has issued", ruleChainDefects},
+		{"path", "the path that OpenSSL takes is the good one", ruleExpresswayPath},
 		{"names", "bears the name it is called by", ruleExpresswayNames},
 		{"validity", "within validity", ruleValidity},
 		{"common-name", "common name present", ruleCommonNameWarning},
@@ -107,8 +108,9 @@ func ruleChainDefects(s *subject) ([]Finding, string) {
 	return append(out, s.secondWay(s.files.path)...), ""
 }
 
-// secondWay warns of a cross-signed chain of which one way is broken: OpenSSL
-// takes the first way that it finds, and does not come back for another.
+// secondWay warns of a cross-signed chain of which one way is broken. Which one
+// OpenSSL of today takes is known (pathRule); before 1.1.0 it looked at what was
+// sent first, and of other verifiers it is not known.
 func (s *subject) secondWay(p *path) []Finding {
 	if !p.valid() || p.rival == nil {
 		return nil
@@ -116,6 +118,18 @@ func (s *subject) secondWay(p *path) []Finding {
 	return []Finding{{Level: Warning, Basis: Inferred, Certificate: s.info(p.rival.cert),
 		Detail: "there is a second way up the chain, and it is broken: " + p.rival.detail + ". A verifier that takes it does not try the other",
 		Fix:    "Take the certificates of the broken way out of the file and the trust store, or mend it."}}
+}
+
+func ruleExpresswayPath(s *subject) ([]Finding, string) {
+	if s.files.path == nil {
+		return nil, noCertificate
+	}
+	return s.pathRule(s.files.ways, func(t trouble) Finding {
+		if slices.Contains(untrusted, t) {
+			return Finding{Text: unrecognizedText}
+		}
+		return Finding{}
+	})
 }
 
 func ruleExpresswayNames(s *subject) ([]Finding, string) {
@@ -185,17 +199,22 @@ func mraRules() []rule {
 		}},
 		{"callmanager-trust", "every CA of the Expressway-C in callmanager-trust", ruleCallManagerTrust},
 		{"chain", "each CA may issue what it has issued", ruleChainDefects},
+		{"path", "the path that OpenSSL takes is the good one", ruleMRAPath},
 		{"validity", "within validity", ruleValidity},
 	}
 }
 
+// callManagerWay is how the CallManager service, unlike Tomcat, verifies.
+func (s *subject) callManagerWay() way {
+	return s.wayOf("the CallManager service", s.files.leaf, given(s.files.inputs), s.peerTrust, s.peerTrust)
+}
+
+func ruleMRAPath(s *subject) ([]Finding, string) {
+	return s.pathRule([]way{s.callManagerWay()}, func(trouble) Finding { return Finding{} })
+}
+
 func ruleCallManagerTrust(s *subject) ([]Finding, string) {
-	if s.files.leaf == nil {
-		return nil, noCertificate
-	}
-	all := newPool(s.files.pool.certs, s.trust.certs, s.peerTrust.certs)
-	p := s.proofs.findPath(s.files.leaf, all, s.peerTrust.anchors(s.files.leaf), s.peerTrust, s.At)
-	return lacking(s, p, func() Finding { return Finding{Level: Error, Basis: Documented} },
+	return lacking(s, s.callManagerWay().best, func() Finding { return Finding{Level: Error, Basis: Documented} },
 		"Upload the certificate of the CA %q to Unified CM as callmanager-trust, and restart the services."), ""
 }
 

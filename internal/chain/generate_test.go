@@ -120,13 +120,14 @@ func (g *generator) dates(t *x509.Certificate, percent int) {
 	if !g.chance(percent) {
 		return
 	}
-	if g.chance(10) {
+	switch {
+	case g.chance(10):
 		t.NotAfter = now
 		g.feature("last second")
-	} else if g.chance(50) {
+	case g.chance(50):
 		t.NotAfter = now.AddDate(0, 0, -1-g.r.IntN(30))
 		g.feature("expired")
-	} else {
+	default:
 		t.NotBefore = now.AddDate(0, 0, 1+g.r.IntN(30))
 		g.feature("not yet valid")
 	}

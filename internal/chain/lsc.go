@@ -45,14 +45,15 @@ func CheckLSC(leaf *x509.Certificate, chain []*x509.Certificate, o LSCOptions) [
 		where:   map[string]place{},
 		proofs:  newProofs(),
 		trust:   newPool(o.Trust), peerTrust: newPool(),
-		files: side{pool: newPool([]*x509.Certificate{leaf}, chain), leaf: leaf, leaves: []*x509.Certificate{leaf}},
-		peer:  side{pool: newPool()},
+		files: side{pool: newPool([]*x509.Certificate{leaf}, chain), leaf: leaf, leaves: []*x509.Certificate{leaf},
+			inputs: []*Input{{Name: "the chain of the CA", Certs: slices.Concat([]*x509.Certificate{leaf}, chain)}}},
+		peer: side{pool: newPool()},
 	}
-	s.files.path = s.pathOf(CAPFLSC, leaf, s.files.pool)
+	s.findPaths(profile{name: CAPFLSC, openssl: unifiedCM})
 	var out []Finding
 	for _, r := range lscRules() {
 		switch {
-		case r.id == "chain-complete" && len(chain) == 0 && o.Trust == nil, r.id == "validity" && o.At.IsZero():
+		case (r.id == "chain-complete" || r.id == "path") && len(chain) == 0 && o.Trust == nil, r.id == "validity" && o.At.IsZero():
 			continue
 		}
 		out = append(out, s.apply(r).Findings...)
@@ -76,6 +77,7 @@ func lscRules() []rule {
 		{"device", "the subject names the device", ruleLSCDevice},
 		{"issuer-name", "no CAPF- in an issuer's common name", ruleLSCIssuer},
 		{"chain-complete", "the chain leads to a trusted root", ruleLSCChain},
+		{"path", "the path that OpenSSL takes is the good one", ruleLSCPath},
 		{"validity", "within validity", ruleLSCValidity},
 	}
 }
@@ -177,7 +179,13 @@ func ruleLSCChain(s *subject) ([]Finding, string) {
 		f.Detail = t.detail
 		out = append(out, f)
 	}
-	return out, ""
+	return append(out, s.secondWay(s.files.path)...), ""
+}
+
+func ruleLSCPath(s *subject) ([]Finding, string) {
+	return s.pathRule(s.files.ways, func(trouble) Finding {
+		return faultFinding(fault.CAPFTrustMissing, invalidLSCText, nil)
+	})
 }
 
 func ruleLSCValidity(s *subject) ([]Finding, string) {

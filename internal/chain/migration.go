@@ -98,10 +98,9 @@ func ruleCommonRoot(s *subject) ([]Finding, string) {
 			out = append(out, f)
 		}
 	}
-	if len(out) > 0 || !a.complete || !b.complete || !sameDN(a.last().RawSubject, b.last().RawSubject) {
-		return out, ""
-	}
-	if !bytes.Equal(a.last().RawSubjectPublicKeyInfo, b.last().RawSubjectPublicKeyInfo) {
+	out = append(out, append(s.secondWay(a), s.secondWay(b)...)...)
+	if a.complete && b.complete && sameDN(a.last().RawSubject, b.last().RawSubject) &&
+		!bytes.Equal(a.last().RawSubjectPublicKeyInfo, b.last().RawSubjectPublicKeyInfo) {
 		f := mutual(Inferred)
 		f.Certificate = s.info(b.last())
 		f.Detail = fmt.Sprintf("both roots are called %q, but their keys differ: they are two CAs, or one that has been renewed with a new key", issuedTo(b.last()))

@@ -81,7 +81,7 @@ func ruleOMELinks(s *subject) ([]Finding, string) {
 		out = append(out, Finding{Level: Warning, Basis: Inferred, Certificate: s.info(c),
 			Detail: fmt.Sprintf("%q is in the file more than once", issuedTo(c)), Fix: "Keep one: --fix FILE does it."})
 	}
-	return out, ""
+	return append(out, s.secondWay(p)...), ""
 }
 
 // strangers are the certificates that have no business in the file. While the

@@ -82,8 +82,9 @@ type pool struct {
 	certs     []*x509.Certificate
 	bySubject map[string][]*x509.Certificate // by canonical name
 	byRaw     map[string]*x509.Certificate
-	// selfSigned holds the roots once they have been looked for.
-	selfSigned *pool
+	// selfSigned holds the roots once they have been looked for, and openssl
+	// what OpenSSL takes for them.
+	selfSigned, openssl *pool
 }
 
 // newPool gathers certificates in the order given.
@@ -137,7 +138,10 @@ func (p *pool) roots() *pool {
 
 // opensslRoots returns what OpenSSL takes for self-signed.
 func (p *pool) opensslRoots() *pool {
-	return newPool(slices.DeleteFunc(slices.Clone(p.certs), func(c *x509.Certificate) bool { return !selfSigned(c) }))
+	if p.openssl == nil {
+		p.openssl = newPool(slices.DeleteFunc(slices.Clone(p.certs), func(c *x509.Certificate) bool { return !selfSigned(c) }))
+	}
+	return p.openssl
 }
 
 func selfIssued(c *x509.Certificate) bool { return sameDN(c.RawIssuer, c.RawSubject) }

@@ -37,6 +37,9 @@ const (
 	CUCMIIS             Profile = "cucm-iis"
 )
 
+// unifiedCM verifies the certificates of phones.
+const unifiedCM = "Unified CM"
+
 // profile is what a Profile means.
 type profile struct {
 	name  Profile
@@ -51,6 +54,8 @@ type profile struct {
 	needs []string
 	// complete says that the file must hold the chain up to its root.
 	complete bool
+	// openssl names who verifies with OpenSSL, which looks for one path only.
+	openssl string
 	// leafOnly says that the file holds the appliance's certificate alone.
 	leafOnly bool
 }
@@ -61,12 +66,12 @@ func profiles() []profile {
 		{name: OMEUpload, title: "OpenManage Enterprise: upload of a certificate chain", wants: "the appliance's certificate, every intermediate and the root", rules: omeUploadRules, coversFormat: true, complete: true},
 		{name: OMEServer, title: "OpenManage Enterprise: upload of a server certificate", wants: "the appliance's certificate alone", rules: omeServerRules, coversFormat: true, leafOnly: true},
 		{name: OMEMigration, title: "OpenManage Enterprise: connection between source and target", wants: "the source's chain; --peer is the target's", rules: migrationRules, needs: []string{"--peer"}, complete: true},
-		{name: Expressway, title: "Expressway: upload of a server certificate", wants: "the server certificate; --trust is the trust store", rules: expresswayRules, coversFormat: true, needs: []string{"--trust"}},
-		{name: ExpresswayTraversal, title: "Expressway: traversal zone between Expressway-C and Expressway-E", wants: "the Expressway-C's certificate; --peer is the Expressway-E's", rules: traversalRules, needs: []string{"--peer", "--trust"}},
+		{name: Expressway, title: "Expressway: upload of a server certificate", wants: "the server certificate; --trust is the trust store", rules: expresswayRules, openssl: "the Expressway", coversFormat: true, needs: []string{"--trust"}},
+		{name: ExpresswayTraversal, title: "Expressway: traversal zone between Expressway-C and Expressway-E", wants: "the Expressway-C's certificate; --peer is the Expressway-E's", rules: traversalRules, openssl: "the Expressway-C", needs: []string{"--peer", "--trust"}},
 		{name: ExpresswayMRA, title: "Unified CM: login of Mobile and Remote Access users through an Expressway-C", wants: "the Expressway-C's certificate; --trust is tomcat-trust, --peer-trust is callmanager-trust", rules: mraRules, needs: []string{"--trust"}},
 		{name: Jabber, title: "Jabber: connection to an Expressway-E", wants: "the Expressway-E's certificate; --verify-name is the domain", rules: jabberRules, needs: []string{"--verify-name"}},
-		{name: CAPFLSC, title: "phone and Unified CM: a Locally Significant Certificate", wants: "the LSC and the chain of its CA", rules: lscRules},
-		{name: CUCMIIS, title: "Unified CM: the IIS certificate that the CAPF Online CA connects to", wants: "the chain that IIS sends; --trust is CAPF-trust", rules: cucmRules, needs: []string{"--trust", "--verify-name"}},
+		{name: CAPFLSC, title: "phone and Unified CM: a Locally Significant Certificate", wants: "the LSC and the chain of its CA", rules: lscRules, openssl: unifiedCM},
+		{name: CUCMIIS, title: "Unified CM: the IIS certificate that the CAPF Online CA connects to", wants: "the chain that IIS sends; --trust is CAPF-trust", rules: cucmRules, openssl: "the registration authority of Unified CM", needs: []string{"--trust", "--verify-name"}},
 	}
 }
 

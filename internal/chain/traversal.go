@@ -13,9 +13,10 @@ func traversalRules() []rule {
 	return []rule{
 		{"peer-address", "peer address among the Expressway-E's names", rulePeerAddress},
 		{"verify-name", "TLS verify name among the Expressway-C's names", ruleTLSVerifyName},
-		{"trust-c", "the Expressway-C trusts both chains", func(s *subject) ([]Finding, string) { return s.zoneTrust("Expressway-C", s.trust) }},
-		{"trust-e", "the Expressway-E trusts both chains", func(s *subject) ([]Finding, string) { return s.zoneTrust("Expressway-E", s.peerTrust) }},
+		{"trust-c", "the Expressway-C trusts both chains", func(s *subject) ([]Finding, string) { return s.zoneTrust(expresswayC) }},
+		{"trust-e", "the Expressway-E trusts both chains", func(s *subject) ([]Finding, string) { return s.zoneTrust(expresswayE) }},
 		{"chain", "each CA may issue what it has issued", ruleZoneChain},
+		{"path", "the path that OpenSSL takes is the good one", ruleZonePath},
 		{"validity", "within validity on both sides", ruleZoneValidity},
 		{"ssh-tunnels", "every intermediate in every trust store", ruleTunnels},
 	}
@@ -70,17 +71,46 @@ func ruleTLSVerifyName(s *subject) ([]Finding, string) {
 	return out, ""
 }
 
+// The parties of a zone.
+const (
+	expresswayC = "the Expressway-C"
+	expresswayE = "the Expressway-E"
+)
+
+// zoneWays finds out what each side makes of the certificates of both. A node
+// sends the certificates of its file or, where that has no CA's, those that its
+// own trust store has for it.
+func (s *subject) zoneWays() {
+	for _, d := range []struct {
+		*side
+		store *pool
+	}{{&s.files, s.trust}, {&s.peer, s.peerTrust}} {
+		for _, leaf := range d.leaves {
+			sent := given(d.inputs)
+			if !slices.ContainsFunc(sent, func(c *x509.Certificate) bool { return c.IsCA }) {
+				sent = append(sent, s.proofs.opensslPath(leaf, nil, d.store, s.At).certs[1:]...)
+			}
+			d.ways = append(d.ways, s.wayOf(expresswayC, leaf, sent, s.trust, nil), s.wayOf(expresswayE, leaf, sent, s.peerTrust, nil))
+		}
+		if len(d.ways) > 0 {
+			d.path = d.ways[0].best
+		}
+	}
+}
+
 // zoneTrust applies one side's trust store to the certificates of both. A root
 // is enough for the zone; intermediates are another rule's affair.
-func (s *subject) zoneTrust(who string, store *pool) ([]Finding, string) {
+func (s *subject) zoneTrust(who string) ([]Finding, string) {
 	var out []Finding
 	seen := map[string]bool{}
-	for _, c := range slices.Concat(s.files.leaves, s.peer.leaves) {
-		p := s.zonePath(c, store, nil)
-		found := lacking(s, p, func() Finding { return negotiation(Documented) },
-			"Upload the certificate of the CA %q on the "+who+" under "+trustedCAMenu+", with every other CA of the chain.")
+	for _, w := range slices.Concat(s.files.ways, s.peer.ways) {
+		if w.who != who {
+			continue
+		}
+		found := lacking(s, w.best, func() Finding { return negotiation(Documented) },
+			"Upload the certificate of the CA %q on "+who+" under "+trustedCAMenu+", with every other CA of the chain.")
 		for _, f := range found {
-			f.Detail = fmt.Sprintf("the %s does not trust %q: %s", who, issuedTo(c), f.Detail)
+			f.Detail = fmt.Sprintf("%s does not trust %q: %s", who, issuedTo(w.best.certs[0]), f.Detail)
 			if !seen[f.Fix] {
 				seen[f.Fix] = true
 				out = append(out, f)
@@ -90,18 +120,12 @@ func (s *subject) zoneTrust(who string, store *pool) ([]Finding, string) {
 	return out, ""
 }
 
-func (s *subject) zonePath(c *x509.Certificate, store, require *pool) *path {
-	all := newPool(s.files.pool.certs, s.peer.pool.certs, s.trust.certs, s.peerTrust.certs)
-	return s.proofs.findPath(c, all, store.anchors(c), require, s.At)
-}
-
 // zoneProblems collects troubles of both sides' chains, each once.
-func (s *subject) zoneProblems(kinds []trouble, fix string) ([]Finding, string) {
+func (s *subject) zoneProblems(kinds []trouble, fix string) []Finding {
 	var out []Finding
 	seen := map[string]bool{}
-	either := newPool(s.trust.certs, s.peerTrust.certs)
-	for _, c := range slices.Concat(s.files.leaves, s.peer.leaves) {
-		for _, t := range s.zonePath(c, either, nil).problems {
+	for _, w := range slices.Concat(s.files.ways, s.peer.ways) {
+		for _, t := range w.best.problems {
 			key := string(t.kind) + string(t.cert.Raw)
 			if !slices.Contains(kinds, t.kind) || seen[key] {
 				continue
@@ -112,15 +136,29 @@ func (s *subject) zoneProblems(kinds []trouble, fix string) ([]Finding, string) 
 			out = append(out, f)
 		}
 	}
-	return out, ""
+	return out
 }
 
 func ruleZoneChain(s *subject) ([]Finding, string) {
-	return s.zoneProblems(chainTroubles, "Use a certificate of a CA that may issue it.")
+	out := s.zoneProblems(chainTroubles, "Use a certificate of a CA that may issue it.")
+	warned := map[string]bool{}
+	for _, w := range slices.Concat(s.files.ways, s.peer.ways) {
+		for _, f := range s.secondWay(w.best) {
+			if !warned[f.Detail] {
+				warned[f.Detail] = true
+				out = append(out, f)
+			}
+		}
+	}
+	return out, ""
+}
+
+func ruleZonePath(s *subject) ([]Finding, string) {
+	return s.pathRule(slices.Concat(s.files.ways, s.peer.ways), func(trouble) Finding { return negotiation(Inferred) })
 }
 
 func ruleZoneValidity(s *subject) ([]Finding, string) {
-	return s.zoneProblems([]trouble{troubleExpired, troubleNotYet}, "Renew the certificate, or correct the clock (NTP).")
+	return s.zoneProblems([]trouble{troubleExpired, troubleNotYet}, "Renew the certificate, or correct the clock (NTP)."), ""
 }
 
 // ruleTunnels: with the root alone the zone comes up, but the SSH tunnels do
@@ -128,24 +166,18 @@ func ruleZoneValidity(s *subject) ([]Finding, string) {
 func ruleTunnels(s *subject) ([]Finding, string) {
 	var out []Finding
 	seen := map[string]bool{}
-	for _, side := range []struct {
-		name  string
-		store *pool
-	}{{"Expressway-C", s.trust}, {"Expressway-E", s.peerTrust}} {
-		for _, c := range slices.Concat(s.files.leaves, s.peer.leaves) {
-			p := s.zonePath(c, side.store, side.store)
-			if !p.complete {
-				continue // without the root the zone is down, which is said above
+	for _, w := range slices.Concat(s.files.ways, s.peer.ways) {
+		if !w.best.complete {
+			continue // without the root the zone is down, which is said above
+		}
+		for _, c := range w.best.certs[1:] {
+			if w.store.has(c) || seen[w.who+string(c.Raw)] {
+				continue
 			}
-			for _, t := range p.problems {
-				if t.kind != troubleNotInStore || side.store.has(t.cert) || seen[side.name+string(t.cert.Raw)] {
-					continue
-				}
-				seen[side.name+string(t.cert.Raw)] = true
-				out = append(out, Finding{Level: Error, Text: tunnelsText, Basis: Documented, Certificate: s.info(t.cert),
-					Detail: fmt.Sprintf("the intermediate %q is not in the trust store of the %s", issuedTo(t.cert), side.name),
-					Fix:    fmt.Sprintf("Upload the certificate of %q on the %s under %s, and every other intermediate on all Expressways.", issuedTo(t.cert), side.name, trustedCAMenu)})
-			}
+			seen[w.who+string(c.Raw)] = true
+			out = append(out, Finding{Level: Error, Text: tunnelsText, Basis: Documented, Certificate: s.info(c),
+				Detail: fmt.Sprintf("the intermediate %q is not in the trust store of %s", issuedTo(c), w.who),
+				Fix:    fmt.Sprintf("Upload the certificate of %q on %s under %s, and every other intermediate on all Expressways.", issuedTo(c), w.who, trustedCAMenu)})
 		}
 	}
 	return out, ""

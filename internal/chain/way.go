@@ -3,9 +3,118 @@ package chain
 import (
 	"bytes"
 	"crypto/x509"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
+
+// way is what an appliance that verifies with OpenSSL makes of a certificate:
+// the path that it takes, and the best of all that there are.
+type way struct {
+	who         string // verifies, for example "the Expressway-C"
+	sent        []*x509.Certificate
+	store       *pool
+	taken, best *path
+}
+
+// wayOf finds out for what a party sends and what the verifier trusts. With
+// require, the best path is the one with the most CAs from there.
+func (s *subject) wayOf(who string, leaf *x509.Certificate, sent []*x509.Certificate, store, require *pool) way {
+	j := judge{anchors: store.opensslRoots(), store: require, at: s.At, proofs: s.proofs, openssl: true}
+	w := way{who: who, sent: sent, store: store,
+		taken: s.proofs.opensslPath(leaf, sent, store, s.At),
+		best:  j.findPath(leaf, newPool([]*x509.Certificate{leaf}, sent, store.certs))}
+	switch {
+	case w.missed():
+		w.best.rival = nil // which is told more exactly
+	case w.taken.valid():
+		// Of several good paths the appliance's own is told.
+		j.anchors = store
+		p := &path{certs: w.taken.certs, complete: true, rival: w.best.rival, steps: w.best.steps}
+		p.problems = j.defects(p.certs)
+		w.best = p
+	}
+	return w
+}
+
+// missed says whether OpenSSL takes a path that is worse than one that there is.
+func (w way) missed() bool {
+	count := func(p *path) (n int) {
+		for _, t := range p.problems {
+			if t.kind != troubleNotInStore {
+				n++
+			}
+		}
+		return n
+	}
+	return w.best.complete && (!w.taken.complete || count(w.taken) > count(w.best)) && len(w.taken.newProblems(w.best)) > 0
+}
+
+// noWay is why a rule on the path is not applied where there is none.
+const noWay = "no path leads to a root of the trust store"
+
+// pathRule says that OpenSSL misses a path that is there. text makes the finding
+// for the trouble that OpenSSL runs into.
+func (s *subject) pathRule(ways []way, text func(t trouble) Finding) ([]Finding, string) {
+	var out []Finding
+	skipped := noWay
+	seen := map[string]bool{}
+	for _, w := range ways {
+		if w.best.complete {
+			skipped = ""
+		}
+		if !w.missed() {
+			continue
+		}
+		t := w.taken.newProblems(w.best)[0]
+		steps := s.proofs.remedies(w.best, w.sent, w.store, s.At)
+		f := text(t.kind)
+		f.Level, f.Basis, f.Certificate = Error, Inferred, s.info(w.best.certs[0])
+		f.Detail = fmt.Sprintf("a path exists (%s), but %s verifies with OpenSSL, which takes another one and does not come back: %s", pathNames(w.best), w.who, t.detail)
+		f.Fix = s.advice(steps)
+		if len(steps) > 0 {
+			f.Certificate = s.info(steps[0].cert)
+		}
+		if key := w.who + f.Fix; !seen[key] {
+			seen[key] = true
+			out = append(out, f)
+		}
+	}
+	return out, skipped
+}
+
+// pathNames shows a path in one line.
+func pathNames(p *path) string {
+	var names []string
+	for _, c := range p.certs {
+		names = append(names, fmt.Sprintf("%q", issuedTo(c)))
+	}
+	return strings.Join(names, ", ")
+}
+
+// advice puts remedies into words. CAs of one name are told apart by what else
+// is in their certificates.
+func (s *subject) advice(steps []remedy) string {
+	var parts []string
+	for _, step := range steps {
+		c := step.cert
+		id := fmt.Sprintf("the certificate of %q by %q, serial number %x, valid %s, from %s", issuedTo(c), issuedBy(c), c.SerialNumber, validity(c), printable(s.where[string(c.Raw)].source))
+		switch {
+		case step.again:
+			parts = append(parts, fmt.Sprintf("have %s issued again: the key identifier in it is not that of its issuer", id))
+		case step.add:
+			parts = append(parts, "put "+id+" into the trust store")
+		default:
+			parts = append(parts, "take away "+id)
+		}
+	}
+	if len(parts) == 0 {
+		return "Take every certificate out of the file and the trust store that is not on this path."
+	}
+	text := strings.Join(parts, "; then ")
+	return strings.ToUpper(text[:1]) + text[1:] + "."
+}
 
 // remedy is one thing to do so that OpenSSL takes a path that is there.
 type remedy struct {

@@ -142,7 +142,12 @@ func (g *group) make(batch []*change) {
 		if c.quick != nil {
 			quick = append(quick, c)
 		} else {
-			c.err = transact(c.ctx, g.conn, c.f)
+			// Not in the change's own context: the driver may report that the
+			// beginning was cancelled when the transaction has begun, and leave
+			// it open. What f does can be cancelled.
+			if c.err = c.ctx.Err(); c.err == nil {
+				c.err = transact(context.WithoutCancel(c.ctx), g.conn, c.f)
+			}
 		}
 	}
 	if len(quick) == 0 {

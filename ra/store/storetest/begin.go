@@ -98,6 +98,32 @@ func (s *suite) spoilt(t *testing.T) {
 	}
 }
 
+// cancelled changes records while those who want it go away, at any moment of
+// it. Whoever comes afterwards finds the database as usable as before.
+func (s *suite) cancelled(t *testing.T) {
+	rec, _ := s.begin(t, Request(t, "SEP1", "ciscora"), s.now)
+	n := 400
+	if s.postgres {
+		n = 40 // each costs a connection, and the server makes no more than so many at once
+	}
+	for i := range n {
+		ctx, cancel := context.WithCancel(t.Context())
+		gone := time.AfterFunc(time.Duration(i%40)*5*time.Microsecond, cancel)
+		_, _, err := s.store.Claim(ctx, rec.ID, s.claim, s.now)
+		if err != nil && !errors.Is(err, fault.Canceled) {
+			t.Errorf("after %d changes: %v", i, err)
+		}
+		gone.Stop()
+		cancel()
+		if t.Failed() {
+			return
+		}
+	}
+	if _, _, err := s.store.Claim(t.Context(), rec.ID, s.claim, s.now); err != nil {
+		t.Error(err)
+	}
+}
+
 func (s *suite) issued(t *testing.T) {
 	r := Request(t, "SEP1", "ciscora")
 	rec, _ := s.begin(t, r, s.now)

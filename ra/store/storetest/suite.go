@@ -15,6 +15,7 @@ func Run(t *testing.T, location func(tb testing.TB) string) {
 		"a request is begun once":                      (*suite).once,
 		"however many come at the same moment":         (*suite).race,
 		"one that fails does not spoil others":         (*suite).spoilt,
+		"nor does one whose client goes away":          (*suite).cancelled,
 		"an issued request answers":                    (*suite).issued,
 		"a dead process's request is unknown":          (*suite).dead,
 		"what failed is tried again, what ended anew":  (*suite).again,

@@ -37,7 +37,11 @@ type chain struct {
 func (c *Client) Start(ctx context.Context) error {
 	certs, err := c.start(ctx)
 	if err != nil {
-		event.Emit(ctx, c.cfg.Logger, event.ChainUnavailable{})
+		e := event.ChainUnavailable{}
+		if f := fault.Of(err); f != nil {
+			e.Curl = f.Code.Row().Curl
+		}
+		event.Emit(ctx, c.cfg.Logger, e)
 		return err
 	}
 	event.Emit(ctx, c.cfg.Logger, event.ChainRetrieved{Certificates: len(certs)})

@@ -148,7 +148,7 @@ func TestWayThere(t *testing.T) {
 				}
 				failed := eventsOf(logs)
 				want := event.UpstreamFailed{Step: event.StepLogin, URL: "https://lab-dc.michamen.com:443/certsrv", Curl: tc.curl}
-				if !enroll && (failed[len(failed)-1] != (event.ChainUnavailable{}) || len(failed) != 2) {
+				if !enroll && (failed[len(failed)-1] != (event.ChainUnavailable{Curl: tc.curl}) || len(failed) != 2) {
 					t.Errorf("%+v", failed)
 				}
 				got, _ := failed[0].(event.UpstreamFailed)

@@ -59,8 +59,12 @@ type ChainRetrieved struct {
 	Certificates int `json:"certificates,omitempty"`
 }
 
-// ChainUnavailable says that the service starts without the chain.
-type ChainUnavailable struct{}
+// ChainUnavailable says that the service starts without the chain. Curl is what
+// libcurl reports of the exchange that kept it away, 0 if it was not libcurl's
+// failure.
+type ChainUnavailable struct {
+	Curl int `json:"curl,omitempty"`
+}
 
 // Level is that of a warning.
 func (ChainUnavailable) Level() zapcore.Level { return zapcore.WarnLevel }

@@ -105,6 +105,16 @@ func TestExtractsSurviveTheirEvents(t *testing.T) {
 	}
 }
 
+// After a name that does not match, the document's extract ends without the
+// line that follows every other failure of the start.
+func TestNothingFollowsANameMismatch(t *testing.T) {
+	for curl, want := range map[int]bool{0: true, 6: true, 28: true, 51: false, 60: true} {
+		if text, ok := nginx.EncodeStart(nil, event.ChainUnavailable{Curl: curl}); ok != want || (len(text) > 0) != want {
+			t.Errorf("curl %d: %q, %v", curl, text, ok)
+		}
+	}
+}
+
 // samples has one event of every kind, with what the lines show of it.
 func samples(s string, n int) (both, start, request []event.Event) {
 	both = []event.Event{

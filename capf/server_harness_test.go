@@ -218,12 +218,21 @@ func pendingDevice(name string) Device {
 // can issue too.
 func newBench(t testing.TB, change func(*ServerConfig), devices ...Device) *bench {
 	t.Helper()
+	l := newPipeListener()
+	b := newBenchOn(t, l, change, devices...)
+	b.listener = l
+	return b
+}
+
+// newBenchOn is newBench with another listener.
+func newBenchOn(t testing.TB, l net.Listener, change func(*ServerConfig), devices ...Device) *bench {
+	t.Helper()
 	cert := ecServerCertificate(t, "CAPF-test")
 	local, err := NewLocalCA(cert, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{t: t, table: newMemTable(devices...), ca: newFakeCA(t), listener: newPipeListener(), local: local, roots: x509.NewCertPool()}
+	b := &bench{t: t, table: newMemTable(devices...), ca: newFakeCA(t), local: local, roots: x509.NewCertPool()}
 	b.roots.AddCert(cert.Leaf)
 	core, logs := observer.New(zapcore.DebugLevel)
 	b.logs = logs
@@ -238,7 +247,7 @@ func newBench(t testing.TB, change func(*ServerConfig), devices ...Device) *benc
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- b.srv.Serve(ctx, b.listener) }()
+	go func() { served <- b.srv.Serve(ctx, l) }()
 	var once sync.Once
 	b.stop = func() {
 		once.Do(func() {

@@ -238,14 +238,14 @@ func (s *subject) findPaths(p profile) {
 // opensslStore returns what a party's certificate is verified with, and where
 // every CA of its path must be. An LSC without a trust store is verified with
 // the CAs that come with it, which is what is uploaded as CAPF-trust.
-func (s *subject) opensslStore(p profile, d *side) (store, require *pool) {
+func (s *subject) opensslStore(p profile, d *side) (store *pool, require bool) {
 	switch {
 	case p.name != CAPFLSC:
-		return s.trust, s.trust
+		return s.trust, true
 	case len(s.trust.certs) > 0:
-		return s.trust, nil
+		return s.trust, false
 	}
-	return newPool(slices.DeleteFunc(slices.Clone(d.pool.certs), func(c *x509.Certificate) bool { return c == d.leaf })), nil
+	return newPool(slices.DeleteFunc(slices.Clone(d.pool.certs), func(c *x509.Certificate) bool { return c == d.leaf })), false
 }
 
 func (s *subject) pathOf(p Profile, leaf *x509.Certificate, given *pool) *path {

@@ -65,7 +65,7 @@ func ruleIISTrust(s *subject) ([]Finding, string) {
 			out = append(out, f)
 		}
 	}
-	return append(out, s.secondWay(s.files.path)...), ""
+	return out, ""
 }
 
 func ruleIISPath(s *subject) ([]Finding, string) {

@@ -41,7 +41,7 @@ func (j *judge) defects(certs []*x509.Certificate) []problem {
 		if why := j.outsideConstraints(c, certs[:i]); why != "" {
 			add(troubleName, c, "%q %s", issuedTo(c), why)
 		}
-		if j.store != nil && !j.store.has(c) {
+		if j.require && !j.store.has(c) {
 			add(troubleNotInStore, c, "the certificate of the CA %q is not in the trust store", issuedTo(c))
 		}
 		if !selfIssued(c) {

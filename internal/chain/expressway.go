@@ -105,12 +105,16 @@ func ruleChainDefects(s *subject) ([]Finding, string) {
 				Fix: "Use a certificate of a CA that may issue it."})
 		}
 	}
-	return append(out, s.secondWay(s.files.path)...), ""
+	if s.files.ways == nil {
+		out = append(out, s.secondWay(s.files.path)...)
+	}
+	return out, ""
 }
 
 // secondWay warns of a cross-signed chain of which one way is broken. Which one
-// OpenSSL of today takes is known (pathRule); before 1.1.0 it looked at what was
-// sent first, and of other verifiers it is not known.
+// OpenSSL takes is known (pathRule) for the order in which certificates were
+// given; the appliance's may be another one, OpenSSL before 1.1.0 looked at what
+// was sent first, and of other verifiers it is not known.
 func (s *subject) secondWay(p *path) []Finding {
 	if !p.valid() || p.rival == nil {
 		return nil
@@ -206,7 +210,7 @@ func mraRules() []rule {
 
 // callManagerWay is how the CallManager service, unlike Tomcat, verifies.
 func (s *subject) callManagerWay() way {
-	return s.wayOf("the CallManager service", s.files.leaf, given(s.files.inputs), s.peerTrust, s.peerTrust)
+	return s.wayOf("the CallManager service", s.files.leaf, given(s.files.inputs), s.peerTrust, true)
 }
 
 func ruleMRAPath(s *subject) ([]Finding, string) {

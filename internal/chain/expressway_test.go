@@ -68,28 +68,8 @@ func TestExpresswayRows(t *testing.T) {
 	accepted(t, check(t, Options{Profile: Expressway, Files: inputs(input(t, "c.pem", x.c)), Trust: both, VerifyName: "EXPC1.example.com."}))
 }
 
-func TestExpresswayTwoAtOnce(t *testing.T) {
+func TestExpresswayUnreadableFile(t *testing.T) {
 	x := newEdge(t)
-	late := issue(t, x.inter, "expc1.example.com", asServer("expc1.example.com"), expired)
-	for _, c := range []struct {
-		name  string
-		file  *Input
-		trust *authority
-		want  []string
-	}{
-		{"DER, untrusted", inputBytes(t, "c", x.c.cert.Raw), x.root, []string{"format", "trusted-ca"}},
-		{"untrusted, expired", input(t, "c", late), x.root, []string{"trusted-ca", "validity"}},
-		{"DER, expired", inputBytes(t, "c", late.cert.Raw), nil, []string{"format", "validity"}},
-	} {
-		trust := []*authority{x.root, x.inter}
-		if c.trust != nil {
-			trust = []*authority{c.trust}
-		}
-		v := check(t, Options{Profile: Expressway, Files: inputs(c.file), Trust: inputs(input(t, "t", trust...))})
-		if got := brokenRules(v); !cmp.Equal(got, c.want) {
-			t.Errorf("%s: %v", c.name, got)
-		}
-	}
 	// A file that cannot be read at all has the first text, and nothing else.
 	v := check(t, Options{Profile: Expressway, Files: inputs(inputBytes(t, "c", []byte("junk"))), Trust: inputs(input(t, "t", x.root))})
 	if f := only(t, v); f.Text != wantNotPEM {
@@ -220,27 +200,5 @@ func TestJabber(t *testing.T) {
 	v := check(t, Options{Profile: Jabber, Files: file("expe.example.com"), VerifyName: "example.com", Trust: other})
 	if got := brokenRules(v); !cmp.Equal(got, []string{"domain", "trusted-ca"}) {
 		t.Error(got)
-	}
-}
-
-// A second way up is worth a warning, but not where the trust store decides.
-func TestSecondWay(t *testing.T) {
-	root := issue(t, nil, "Root-CA", asCA)
-	other := issue(t, nil, "Other-Root", asCA)
-	inter := issue(t, root, "Inter-CA", asCA)
-	crossInter := issueKey(t, other, inter.key, "Inter-CA", asCA)
-	crossRoot := issueKey(t, other, root.key, "Root-CA", asCA)
-	leaf := issue(t, inter, "ca.example.com", asServer("ca.example.com"))
-	run := func(trust []*authority, sent ...*authority) *Verdict {
-		return check(t, Options{Profile: CUCMIIS, Files: inputs(input(t, "iis.pem", sent...)), Trust: inputs(input(t, "trust.pem", trust...)), VerifyName: "ca.example.com"})
-	}
-	accepted(t, run(certsAs(root, inter), leaf, inter, crossRoot))
-	accepted(t, run(certsAs(root, inter), leaf, crossInter, inter))
-	late := issueKey(t, other, inter.key, "Inter-CA", asCA, expired)
-	v := run(certsAs(root, inter, other, late), leaf, inter)
-	accepted(t, v)
-	v = check(t, Options{Profile: Jabber, Files: inputs(input(t, "e.pem", leaf, inter, crossInter)), Trust: inputs(input(t, "trust.pem", root)), VerifyName: "ca.example.com"})
-	if f := only(t, v); f.Level != Warning || !strings.Contains(f.Detail, `second way up the chain, and it is broken: the certificate of "Other-Root"`) {
-		t.Errorf("%s: %s", f.Level, f.Detail)
 	}
 }

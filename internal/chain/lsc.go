@@ -179,7 +179,7 @@ func ruleLSCChain(s *subject) ([]Finding, string) {
 		f.Detail = t.detail
 		out = append(out, f)
 	}
-	return append(out, s.secondWay(s.files.path)...), ""
+	return out, ""
 }
 
 func ruleLSCPath(s *subject) ([]Finding, string) {

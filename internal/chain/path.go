@@ -54,10 +54,12 @@ type path struct {
 }
 
 // judge is by what a path is judged: a time, the anchors where paths end, and
-// where a store is given, the store that must hold every CA.
+// where a store is given, the store that is asked first.
 type judge struct {
 	anchors *pool
 	store   *pool // or nil
+	// require says that the store must hold every CA.
+	require bool
 	at      time.Time
 	proofs  *proofs
 	// openssl judges as OpenSSL does where that departs from RFC 5280.
@@ -181,7 +183,7 @@ func newProofs() *proofs { return &proofs{memo: map[[2]*x509.Certificate]error{}
 // findPath finds the best path from leaf by way of certs to one of anchors, at a
 // time. With a store, each CA of the path must be in it.
 func (p *proofs) findPath(leaf *x509.Certificate, certs, anchors *pool, store *pool, at time.Time) *path {
-	return judge{anchors: anchors, store: store, at: at, proofs: p}.findPath(leaf, certs)
+	return judge{anchors: anchors, store: store, require: store != nil, at: at, proofs: p}.findPath(leaf, certs)
 }
 
 // findPath finds the best path from leaf by way of certs, of all that there are.

@@ -90,7 +90,7 @@ func (s *subject) zoneWays() {
 			if !slices.ContainsFunc(sent, func(c *x509.Certificate) bool { return c.IsCA }) {
 				sent = append(sent, s.proofs.opensslPath(leaf, nil, d.store, s.At).certs[1:]...)
 			}
-			d.ways = append(d.ways, s.wayOf(expresswayC, leaf, sent, s.trust, nil), s.wayOf(expresswayE, leaf, sent, s.peerTrust, nil))
+			d.ways = append(d.ways, s.wayOf(expresswayC, leaf, sent, s.trust, false), s.wayOf(expresswayE, leaf, sent, s.peerTrust, false))
 		}
 		if len(d.ways) > 0 {
 			d.path = d.ways[0].best
@@ -140,17 +140,7 @@ func (s *subject) zoneProblems(kinds []trouble, fix string) []Finding {
 }
 
 func ruleZoneChain(s *subject) ([]Finding, string) {
-	out := s.zoneProblems(chainTroubles, "Use a certificate of a CA that may issue it.")
-	warned := map[string]bool{}
-	for _, w := range slices.Concat(s.files.ways, s.peer.ways) {
-		for _, f := range s.secondWay(w.best) {
-			if !warned[f.Detail] {
-				warned[f.Detail] = true
-				out = append(out, f)
-			}
-		}
-	}
-	return out, ""
+	return s.zoneProblems(chainTroubles, "Use a certificate of a CA that may issue it."), ""
 }
 
 func ruleZonePath(s *subject) ([]Finding, string) {

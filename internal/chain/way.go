@@ -18,10 +18,10 @@ type way struct {
 	taken, best *path
 }
 
-// wayOf finds out for what a party sends and what the verifier trusts. With
-// require, the best path is the one with the most CAs from there.
-func (s *subject) wayOf(who string, leaf *x509.Certificate, sent []*x509.Certificate, store, require *pool) way {
-	j := judge{anchors: store.opensslRoots(), store: require, at: s.At, proofs: s.proofs, openssl: true}
+// wayOf finds out for what a party sends and what the verifier trusts. If it is
+// required, the trust store must hold every CA of the best path.
+func (s *subject) wayOf(who string, leaf *x509.Certificate, sent []*x509.Certificate, store *pool, require bool) way {
+	j := judge{anchors: store.opensslRoots(), store: store, require: require, at: s.At, proofs: s.proofs, openssl: true}
 	w := way{who: who, sent: sent, store: store,
 		taken: s.proofs.opensslPath(leaf, sent, store, s.At),
 		best:  j.findPath(leaf, newPool([]*x509.Certificate{leaf}, sent, store.certs))}
@@ -33,9 +33,25 @@ func (s *subject) wayOf(who string, leaf *x509.Certificate, sent []*x509.Certifi
 		j.anchors = store
 		p := &path{certs: w.taken.certs, complete: true, rival: w.best.rival, steps: w.best.steps}
 		p.problems = j.defects(p.certs)
+		if t := s.otherOrder(leaf, sent, store); t != nil {
+			p.rival = t
+		}
 		w.best = p
 	}
 	return w
+}
+
+// otherOrder returns what OpenSSL would run into if certificates came in the
+// reverse order. How an appliance orders its trust store is not known.
+func (s *subject) otherOrder(leaf *x509.Certificate, sent []*x509.Certificate, store *pool) *problem {
+	backwards := slices.Clone(store.certs)
+	slices.Reverse(backwards)
+	last := slices.Clone(sent)
+	slices.Reverse(last)
+	if other := s.proofs.opensslPath(leaf, last, newPool(backwards), s.At); !other.valid() {
+		return &other.problems[0]
+	}
+	return nil
 }
 
 // missed says whether OpenSSL takes a path that is worse than one that there is.
@@ -54,8 +70,8 @@ func (w way) missed() bool {
 // noWay is why a rule on the path is not applied where there is none.
 const noWay = "no path leads to a root of the trust store"
 
-// pathRule says that OpenSSL misses a path that is there. text makes the finding
-// for the trouble that OpenSSL runs into.
+// pathRule says that OpenSSL misses a path that is there, and warns where it
+// might. text makes the finding for the trouble that OpenSSL runs into.
 func (s *subject) pathRule(ways []way, text func(t trouble) Finding) ([]Finding, string) {
 	var out []Finding
 	skipped := noWay
@@ -64,24 +80,32 @@ func (s *subject) pathRule(ways []way, text func(t trouble) Finding) ([]Finding,
 		if w.best.complete {
 			skipped = ""
 		}
-		if !w.missed() {
-			continue
+		found := s.secondWay(w.best)
+		if w.missed() {
+			found = []Finding{s.missedWay(w, text)}
 		}
-		t := w.taken.newProblems(w.best)[0]
-		steps := s.proofs.remedies(w.best, w.sent, w.store, s.At)
-		f := text(t.kind)
-		f.Level, f.Basis, f.Certificate = Error, Inferred, s.info(w.best.certs[0])
-		f.Detail = fmt.Sprintf("a path exists (%s), but %s verifies with OpenSSL, which takes another one and does not come back: %s", pathNames(w.best), w.who, t.detail)
-		f.Fix = s.advice(steps)
-		if len(steps) > 0 {
-			f.Certificate = s.info(steps[0].cert)
-		}
-		if key := w.who + f.Fix; !seen[key] {
-			seen[key] = true
-			out = append(out, f)
+		for _, f := range found {
+			if key := f.Detail + f.Fix; !seen[key] {
+				seen[key] = true
+				out = append(out, f)
+			}
 		}
 	}
 	return out, skipped
+}
+
+// missedWay is the finding on a path that OpenSSL misses.
+func (s *subject) missedWay(w way, text func(t trouble) Finding) Finding {
+	t := w.taken.newProblems(w.best)[0]
+	steps := s.proofs.remedies(w.best, w.sent, w.store, s.At)
+	f := text(t.kind)
+	f.Level, f.Basis, f.Certificate = Error, Inferred, s.info(w.best.certs[0])
+	f.Detail = fmt.Sprintf("a path exists (%s), but %s verifies with OpenSSL, which takes another one and does not come back: %s", pathNames(w.best), w.who, t.detail)
+	f.Fix = s.advice(steps)
+	if len(steps) > 0 {
+		f.Certificate = s.info(steps[0].cert)
+	}
+	return f
 }
 
 // pathNames shows a path in one line.

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/onlineca/onlineca/capf/wire"
@@ -198,6 +199,19 @@ func (d *Device) installed(cert *x509.Certificate, issuerUntil time.Time) {
 	}
 	d.LSCValidUntil, d.LSCIssuer, d.LSCIssuerValidUntil = cert.NotAfter, distinguished(cert.RawIssuer), issuerUntil
 	d.forget()
+}
+
+// IssuedBy reports whether one of issuers has issued a certificate, given as
+// DER. It verifies the signature: a CA that was renewed under its old name with
+// a new key has made the old LSCs stale, too.
+func IssuedBy(der []byte, issuers []*x509.Certificate) bool {
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(issuers, func(ca *x509.Certificate) bool {
+		return string(cert.RawIssuer) == string(ca.RawSubject) && ca.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature) == nil
+	})
 }
 
 // forget drops the request under way and what was issued for it.

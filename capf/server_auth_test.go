@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/onlineca/onlineca/capf/phone"
 	"github.com/onlineca/onlineca/capf/wire"
+	"github.com/onlineca/onlineca/ra/event"
+	"github.com/onlineca/onlineca/ra/fault"
 )
 
 // certDevice is a device that authenticates by its certificate.
@@ -298,4 +301,34 @@ func TestOneAttempt(t *testing.T) {
 	cfg.Auth.String = "000000"
 	wantFailure(t, cfg, phone.FailDeclined)
 	b.wantRow(testDevice, OperationNone, 10, "authentication string")
+}
+
+// A phone that keeps an LSC of a former issuer is noted when it comes and
+// nothing is scheduled for it; one whose LSC is of today's is not, and nor is
+// one that gets a new LSC now.
+func TestStaleLSCIsNoted(t *testing.T) {
+	former, today := manufacturer(t), manufacturer(t)
+	for _, c := range []struct {
+		by   *LocalCA
+		op   Operation
+		want bool
+	}{{former, OperationNone, true}, {today, OperationNone, false}, {nil, OperationNone, false}, {former, OperationUpgrade, false}} {
+		d := pendingDevice(testDevice)
+		d.AuthMode, d.Operation = AuthByNullString, c.op
+		if c.by != nil {
+			d.LSC = identity(t, c.by, testDevice, ecSpec).Certificate
+		}
+		b := newBench(t, func(cfg *ServerConfig) {
+			cfg.LSCIssuers = func() []*x509.Certificate { return []*x509.Certificate{today.Certificate()} }
+		}, d)
+		_, _ = phone.Run(t.Context(), b.phoneConfig(testDevice))
+		b.stop()
+		noted := slices.ContainsFunc(b.events(), func(e event.Event) bool {
+			s, ok := e.(event.LSCStale)
+			return ok && s.Device == testDevice && s.Code == fault.StaleLSC.String()
+		})
+		if noted != c.want {
+			t.Errorf("by the former issuer %v, %v: noted %v", c.by == former, c.op, noted)
+		}
+	}
 }

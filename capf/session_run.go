@@ -2,6 +2,7 @@ package capf
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"time"
@@ -95,6 +96,7 @@ func (p *session) talk(ctx context.Context) (success, error) {
 	}
 	if p.device.Operation == OperationNone {
 		p.say(ctx, false, "No operation is pending")
+		p.noteStale(ctx)
 		return success{end: wire.ReasonNoAction, idle: true}, nil
 	}
 	if by := p.device.FinishBy; !by.IsZero() && p.began.After(by) {
@@ -119,6 +121,19 @@ func (p *session) talk(ctx context.Context) (success, error) {
 	default:
 		return success{end: wire.ReasonNoAction, idle: true}, nil
 	}
+}
+
+// noteStale notes a phone that keeps an LSC of an earlier issuer: nothing is
+// scheduled that would give it a new one.
+func (p *session) noteStale(ctx context.Context) {
+	if p.srv.cfg.LSCIssuers == nil || len(p.device.LSC) == 0 {
+		return
+	}
+	today := p.srv.cfg.LSCIssuers()
+	if len(today) == 0 || IssuedBy(p.device.LSC, append([]*x509.Certificate{p.srv.cfg.Certificate.Leaf}, today...)) {
+		return
+	}
+	p.srv.emit(ctx, event.LSCStale{Session: p.trace(), Issuer: p.device.LSCIssuer, Code: fault.StaleLSC.String()})
 }
 
 // greet sends the first message and waits for the answer.

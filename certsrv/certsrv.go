@@ -97,6 +97,10 @@ type Config struct {
 	// as the request attribute OnlineCA, with a hash of the request's public
 	// key after it. Empty means no such attribute.
 	Marker string
+	// EnglishOnly reads what became of a request as the product does: on
+	// English pages alone. For showing what the product makes of a certsrv in
+	// another language; otherwise leave it off.
+	EnglishOnly bool
 	// UserAgent is the User-Agent of all requests, empty for DefaultUserAgent.
 	// The product's is "CiscoRA 1.0".
 	UserAgent string

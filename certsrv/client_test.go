@@ -639,3 +639,26 @@ func TestFirstCACert(t *testing.T) {
 		t.Errorf("a connection that breaks says nothing of the certificate, but %v", got.Subject)
 	}
 }
+
+// A reader of English pages makes nothing of others, the same request granted
+// or not; of English ones it makes what everybody does.
+func TestEnglishOnly(t *testing.T) {
+	for lang, known := range map[testenv.Language]bool{testenv.English: true, testenv.German: false, testenv.French: false} {
+		s := testenv.New(t, testenv.Config{Language: lang})
+		cfg := config(s)
+		cfg.EnglishOnly = true
+		c := newClient(t, cfg)
+		_, err := c.Enroll(t.Context(), request(t, "SEP001122334455"))
+		if known != (err == nil) || !known && (!errors.Is(err, fault.PageLanguage) || !errors.Is(err, fault.OutcomeUnknown)) {
+			t.Errorf("%s: %v", lang, err)
+		}
+		s.Inject(testenv.Deny.With(0x80094012))
+		if _, err := c.Enroll(t.Context(), request(t, "SEP001122334455")); !errors.Is(err, fault.TemplateDenied) && known || !errors.Is(err, fault.PageLanguage) && !known {
+			t.Errorf("%s, denied: %v", lang, err)
+		}
+		s.Inject(testenv.UnknownPage)
+		if _, err := c.Enroll(t.Context(), request(t, "SEP001122334455")); errors.Is(err, fault.PageLanguage) {
+			t.Errorf("%s, no page of certsrv's: %v", lang, err)
+		}
+	}
+}

@@ -59,6 +59,11 @@ func (c *Client) Submit(ctx context.Context, r ra.Request) (Submission, error) {
 	k.form = form
 	var s Submission
 	err = c.exchange(ctx, c.own, k, func(body []byte) error {
+		if c.cfg.EnglishOnly {
+			if err := k.englishOnly(body); err != nil {
+				return err
+			}
+		}
 		s, err = k.submission(body)
 		return err
 	})

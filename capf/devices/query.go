@@ -99,26 +99,11 @@ func (t *Table) Stale(ctx context.Context, issuers ...*x509.Certificate) ([]capf
 	}
 	var stale []capf.Device
 	for _, d := range all {
-		if !issuedBy(d.LSC, issuers) {
+		if !capf.IssuedBy(d.LSC, issuers) {
 			stale = append(stale, d)
 		}
 	}
 	return stale, nil
-}
-
-// issuedBy verifies the signature: a CA that was renewed under its old name
-// with a new key has made the old LSCs stale too.
-func issuedBy(der []byte, issuers []*x509.Certificate) bool {
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return false
-	}
-	for _, ca := range issuers {
-		if string(cert.RawIssuer) == string(ca.RawSubject) && ca.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature) == nil {
-			return true
-		}
-	}
-	return false
 }
 
 // Import hands the certificate of an offline CA over to the device whose
@@ -131,7 +116,7 @@ func (t *Table) Import(ctx context.Context, name string, der []byte, issuer *x50
 		return capf.Device{}, fault.New(fault.CertificateUnreadable, "import a certificate", err)
 	}
 	op := fmt.Sprintf("import certificate %q", cert.Subject)
-	if issuer != nil && !issuedBy(der, []*x509.Certificate{issuer}) {
+	if issuer != nil && !capf.IssuedBy(der, []*x509.Certificate{issuer}) {
 		return capf.Device{}, fault.Newf(fault.CAPFTrustMissing, op, "it was not issued by %q", issuer.Subject)
 	}
 	if name == "" {

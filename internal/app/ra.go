@@ -57,6 +57,9 @@ type Parts struct {
 	ClientCAs map[string][]*x509.Certificate
 	// Certificate is the EST server's.
 	Certificate tls.Certificate
+	// EnglishOnly reads the pages of certsrv as the product does, in English
+	// alone.
+	EnglishOnly bool
 	// Dial opens the connections to certsrv, nil for a net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Log may be nil.
@@ -253,7 +256,7 @@ func (s *Settings) certsrvConfig(address string, p Parts) certsrv.Config {
 		MatchCommonName: c.TLS.MatchCommonName,
 		Timeouts:        certsrv.Timeouts(c.Timeouts),
 		Sessions:        c.Sessions, LoginPause: c.LoginPause,
-		UserAgent: c.UserAgent, SAN: c.SAN, Marker: c.Marker,
+		UserAgent: c.UserAgent, SAN: c.SAN, Marker: c.Marker, EnglishOnly: p.EnglishOnly,
 		DialContext: p.Dial, Logger: p.Log,
 	}
 	if p.Roots != nil {

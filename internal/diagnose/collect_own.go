@@ -152,7 +152,8 @@ func (f *ownFacts) coded(k *clock, p point, l ownLine) {
 		return
 	}
 	var e struct {
-		Code string `json:"code"`
+		Code   string `json:"code"`
+		Device string `json:"device"`
 	}
 	if err := json.Unmarshal(l.Event, &e); err != nil {
 		return // its code is a number: another event's own
@@ -160,6 +161,9 @@ func (f *ownFacts) coded(k *clock, p point, l ownLine) {
 	if code, ok := fault.Lookup(e.Code); ok {
 		o := f.get(k, p, l)
 		o.marks = append(o.marks, mark{codes: []fault.Code{code}, point: p})
+		if e.Device != "" && l.ID != "" {
+			f.devices[l.ID] = e.Device
+		}
 	}
 }
 

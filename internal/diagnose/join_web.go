@@ -168,6 +168,9 @@ func choose(active []*enrolment, x *exchange, at int64) *enrolment {
 // rank says how well a request to certsrv fits an enrolment; 100 is not at
 // all.
 func (e *enrolment) rank(x *exchange, at int64) int {
+	if e.session == nil && e.own != nil && !e.own.done && len(e.own.failures) == 0 {
+		return 100 // only a remark: certsrv was not asked
+	}
 	refused := x.status >= 400 && x.win32 != winNoCredentials
 	if e.succeeded() && (refused || x.web == webSubmit) {
 		return 100

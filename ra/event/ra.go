@@ -73,6 +73,21 @@ func (ChainChanged) Kind() string { return "chain-changed" }
 // Kind returns "chain-stale".
 func (ChainStale) Kind() string { return "chain-stale" }
 
+// LSCStale says that a phone has come for which no operation is scheduled, and
+// that the LSC which it holds comes from none of those who issue today. The
+// product has no line of it.
+type LSCStale struct {
+	Session
+	Issuer string `json:"issuer"` // of the LSC
+	Code   string `json:"code"`   // stale-lsc
+}
+
+// Kind returns "lsc-stale".
+func (LSCStale) Kind() string { return "lsc-stale" }
+
+// Level is that of a warning.
+func (LSCStale) Level() zapcore.Level { return zapcore.WarnLevel }
+
 // CertificateUnfit is a certificate that was issued and that no phone will
 // accept: the enrolment succeeds, the next secure registration fails.
 type CertificateUnfit struct {

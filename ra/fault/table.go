@@ -700,7 +700,7 @@ var table = [...]Row{
 		Cause: "The issuer of LSCs was changed or renewed, and the device has not been given a new LSC since.",
 		Fix:   "List such devices (utils capf stale-lsc list; onlineca stale-lsc list) and schedule an upgrade for them.",
 		EST:   ESTNone, Retry: AfterFix,
-		Shows: []Sighting{{DeviceTable, "lscissuername is another than the issuer of today's LSCs"}},
+		Shows: []Sighting{{DeviceTable, "lscissuername is another than the issuer of today's LSCs"}, {LogOwn, "code stale-lsc"}},
 	},
 	CAPFTrustMissing: {
 		Name: "capf-trust-missing", Symptom: "the CA's chain is missing from a trust store",

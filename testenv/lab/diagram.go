@@ -144,6 +144,8 @@ func (r *run) stepOf(e entry, device string, enrolments []span) ([]step, bool) {
 		return one(step{at: e.At, from: anRA, note: true, text: "started: it has the CA's chain"}), true
 	case "chain-unavailable":
 		return one(step{at: e.At, from: anRA, note: true, text: "not started: no CA chain", bad: true}), true
+	case "lsc-stale":
+		return one(step{at: e.At, from: aCAPF, note: true, text: "its LSC is of a former issuer, and nothing is scheduled", bad: true}), ev.Device == device
 	case "certificate-unfit":
 		return one(step{at: e.At, from: anRA, note: true, text: "issued, but no phone will take it: " + string(ev.Code), bad: true}), true
 	case "capf-operation-status":

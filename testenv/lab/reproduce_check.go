@@ -1,12 +1,14 @@
 package lab
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/onlineca/onlineca/capf"
 	"github.com/onlineca/onlineca/ra/fault"
 )
 
@@ -25,6 +27,8 @@ func (r *run) look() []sighting {
 		switch s.Log {
 		case fault.LogIIS:
 			found.lines, found.seen = r.lookAtIIS(s.Line)
+		case fault.DeviceTable:
+			found.seen = r.lookAtTable()
 		case fault.LogOwn:
 			found.lines = r.lookAtOwn(strings.TrimPrefix(s.Line, "code "))
 			found.seen = len(found.lines) > 0
@@ -58,6 +62,17 @@ func matching(lines []string, re *regexp.Regexp) []int {
 		}
 	}
 	return at
+}
+
+// lookAtTable says whether a device holds an LSC that none of those has issued
+// who issue today.
+func (r *run) lookAtTable() bool {
+	for _, d := range r.cast.table.rows {
+		if d.LSCIssuer != "" && !capf.IssuedBy(d.LSC, r.cast.stage.pki.Chain(0)) {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *run) lookAtOwn(code string) []int {
@@ -180,7 +195,7 @@ func (r *run) differences(marks []sighting) []string {
 	differ := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	for _, s := range marks {
 		if !s.seen {
-			differ("not in %s: %s", r.logs.files[s.Log].path, s.Line)
+			differ("not in %s: %s", cmp.Or(r.logs.files[s.Log].path, string(s.Log)), s.Line)
 		}
 	}
 	row := r.code.Row()

@@ -102,7 +102,7 @@ func written(all []*diagnose.Finding) string {
 
 // inProductsLogs says whether a failure shows in a log that the product has.
 func inProductsLogs(c fault.Code) bool {
-	return slices.ContainsFunc(c.Row().Shows, func(s fault.Sighting) bool { return s.Log != fault.LogOwn })
+	return slices.ContainsFunc(c.Row().Shows, func(s fault.Sighting) bool { return s.Log != fault.LogOwn && s.Log != fault.DeviceTable })
 }
 
 // What is left open says which log would tell: where only ours can, that is

@@ -115,6 +115,14 @@ var pageScenarios = map[fault.Code]scenario{
 			s.running = []string{"hang@page*forever"}
 		},
 	},
+	fault.PageLanguage: {
+		done: "Web Enrollment was installed in German, and the registration authority reads English pages only, as the product does.",
+		note: "This program reads the pages in every language, by what is the same in all of them; here it is told to look for the English headings. The certificate is issued, and nobody fetches it.",
+		set: func(s *stage) {
+			s.onCertsrv(func(c *testenv.Config) { c.Language = testenv.German })
+			s.onParts(func(p *app.Parts) { p.EnglishOnly = true })
+		},
+	},
 	fault.PageUnreadable: {
 		done: "certfnsh.asp answers with a page that has none of the marks of Web Enrollment.",
 		set:  func(s *stage) { s.running = []string{"unknown-page@submit*forever"} },

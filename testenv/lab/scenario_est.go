@@ -225,6 +225,12 @@ var capfScenarios = map[fault.Code]scenario{
 			s.enroller = append(s.enroller, func(c *capf.EnrollerConfig) { c.Anchors = capf.AnchorsOf(other.Chain(0)) })
 		},
 	},
+	fault.StaleLSC: {
+		done: "The phone has an LSC of the CA that issued before today's. Nobody has scheduled an operation for it, and it comes to CAPF all the same.",
+		note: "Nothing fails yet, and the product has no line of it but in the output of utils capf stale-lsc list: the phone fails when the former CA's certificate is taken out of the trust stores. Our own CAPF notes such a phone whenever it comes, and onlineca stale-lsc list has all of them.",
+		set:  func(s *stage) { s.formerLSC() },
+		good: true,
+	},
 	fault.CAPFCertificate: {
 		done: "CAPF's certificate was regenerated without CA:TRUE and without the key usage keyCertSign.",
 		set: func(s *stage) {
@@ -241,12 +247,10 @@ var capfScenarios = map[fault.Code]scenario{
 // noScenario says why a row cannot be produced.
 var noScenario = map[fault.Code]string{
 	fault.Unknown:       "it stands for every failure that has no code; none is known that has none",
-	fault.PageLanguage:  "this program reads the pages in every language, so that nothing fails; onlineca certsrv --language de serves them to a registration authority that does not",
 	fault.NoSuchRequest: "the registration authority would have to ask for a number that its CA never gave: it does so only when its store is moved to another CA",
 	fault.Canceled:      "it is what an interrupted run notes: press Ctrl-C during any reproduction",
 	fault.Internal:      "it is a mistake of this program; none is known",
 	fault.DiskFull:      "it would take a full disk, and a reproduction writes its logs to the same one",
-	fault.StaleLSC:      "it is a state of the device table and no event: no log of the chain has a line of it; onlineca stale-lsc list shows it, as utils capf stale-lsc list does",
 }
 
 // neverDone is a phone that is asked for a key, and is still at it when CAPF
@@ -280,6 +284,22 @@ func (s *stage) byCertificate(mode capf.AuthMode) {
 			return
 		}
 		c.Auth.Certificate = id
+	})
+}
+
+// formerLSC has the phone hold an LSC of a CA that does not issue any more, and
+// nothing scheduled that would replace it.
+func (s *stage) formerLSC() {
+	s.device = append(s.device, func(d *capf.Device) {
+		id, err := foreignIdentity(d.Name)
+		if err != nil {
+			s.err = err
+			return
+		}
+		d.Operation, d.LSC, d.LSCIssuer = capf.OperationNone, id.Certificate, "CN=Former CA"
+	})
+	s.server = append(s.server, func(c *capf.ServerConfig) {
+		c.LSCIssuers = func() []*x509.Certificate { return s.pki.Chain(0) }
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/onlineca/onlineca/ra"
+	"github.com/onlineca/onlineca/ra/store"
 )
 
 // parts is what the files of the settings hold.
@@ -48,6 +49,9 @@ func (s *Settings) load() (parts, error) {
 		_, err = readKeyPair("tls", s.TLS.Certificate, s.TLS.Key)
 		note(err)
 		p.warnOpen("tls.key", s.TLS.Key)
+	}
+	if err := store.Check(s.Store); err != nil {
+		note(fmt.Errorf("store: %w", err))
 	}
 	note(p.loadCAPF(&s.CAPF))
 	if s.Certsrv.TLS.MatchCommonName {

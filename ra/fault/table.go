@@ -81,6 +81,7 @@ const (
 
 	// The machine.
 	DiskFull
+	Database
 
 	// CAPF and its devices.
 	AuthString
@@ -619,10 +620,17 @@ var table = [...]Row{
 
 	DiskFull: {
 		Name: "disk", Symptom: "a file or the database could not be written",
-		Cause: "The disk is full, the directory is not writable, or the path is wrong; or the database named by store does not run or does not let the program in.",
-		Fix:   "Make room, or choose another directory. For a database, look whether it runs, and whether psql can log in with the same address.",
+		Cause: "The disk is full, the directory is not writable, or the path is wrong.",
+		Fix:   "Make room, or choose another directory.",
 		EST:   ESTNone, HTTP: 500, Retry: AfterFix, DeviceStatus: 6, Operation: 2,
 		Shows: []Sighting{{LogOwn, "code disk"}},
+	},
+	Database: {
+		Name: "database", Symptom: "the database that keeps the requests does not do its part",
+		Cause: "The PostgreSQL named by store does not run, cannot be reached, does not let the program in or is read-only; or another process keeps an SQLite file locked. The request has not been submitted: nothing is, unless it has been written down first.",
+		Fix:   "Look whether the database runs, and whether psql can log in with the same address. Clients come back by themselves.",
+		EST:   ESTCAEnrollRetry, HTTP: 202, Retry: Later, DeviceStatus: 15, Operation: 9,
+		Shows: []Sighting{{LogOwn, "code database"}},
 	},
 
 	AuthString: {

@@ -23,10 +23,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"modernc.org/sqlite"
 
 	"github.com/onlineca/onlineca/ra/fault"
 )
@@ -93,11 +94,34 @@ func open(location string) (*Store, error) {
 	return openSQLite(location)
 }
 
-func openPostgres(location string) (*Store, error) {
+// Check says what is wrong with a location as far as that can be seen without
+// asking anybody. The address of a PostgreSQL server may name files, which must
+// be there.
+func Check(location string) error {
+	if !IsPostgres(location) {
+		return nil
+	}
 	u, err := url.Parse(location)
 	if err != nil {
 		// The parser's own error quotes the address, password and all.
-		return nil, errors.New("store: the address cannot be parsed; it has the form postgres://USER:PASSWORD@HOST/DATABASE")
+		return errors.New("the address cannot be parsed; it has the form postgres://USER:PASSWORD@HOST/DATABASE, and special characters of a password are written as %XX")
+	}
+	if _, err := pgx.ParseConfig(location); err != nil {
+		if inner := errors.Unwrap(err); inner != nil {
+			err = inner // what stands around it quotes the address again
+		}
+		return fmt.Errorf("the address %s is not good: %w", u.Redacted(), oneLine(err))
+	}
+	return nil
+}
+
+func openPostgres(location string) (*Store, error) {
+	if err := Check(location); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	u, err := url.Parse(location)
+	if err != nil {
+		return nil, errors.New("store: the address cannot be parsed")
 	}
 	db, err := sql.Open("pgx", location)
 	if err != nil {
@@ -205,14 +229,36 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// fault names a database that fails. To a client it is this server's own
-// trouble; nothing was submitted without having been written.
+// fault names a database that fails. Nothing was submitted without having been
+// written. A file that cannot be written stays so until somebody makes room; a
+// server that cannot be reached, and a lock that another process holds, are over
+// when they are over.
 func (s *Store) fault(doing string, err error) error {
-	if errors.Is(err, context.Canceled) {
-		return fault.New(fault.Canceled, "store: "+doing+" "+s.name, err)
+	code := fault.DiskFull
+	switch e, ok := errors.AsType[*sqlite.Error](err); {
+	case errors.Is(err, context.Canceled):
+		code = fault.Canceled
+	case s.postgres, errors.Is(err, context.DeadlineExceeded), ok && e.Code()&0xff == sqliteBusy:
+		code = fault.Database
 	}
-	return fault.New(fault.DiskFull, "store: "+doing+" "+s.name, err)
+	return fault.New(code, "store: "+doing+" "+s.name, oneLine(err))
 }
+
+// lineError is an error in one line: those of pgx have several.
+type lineError struct{ err error }
+
+func oneLine(err error) error {
+	if !strings.ContainsAny(err.Error(), "\r\n\t") {
+		return err
+	}
+	return lineError{err}
+}
+
+// Error is the text with all white space as single blanks.
+func (e lineError) Error() string { return strings.Join(strings.Fields(e.err.Error()), " ") }
+
+// Unwrap returns the error as it was.
+func (e lineError) Unwrap() error { return e.err }
 
 // bind writes the placeholders of a statement as the database wants them: "?"
 // for SQLite, "$1" and on for PostgreSQL. No statement has a "?" in a string.

@@ -49,11 +49,23 @@ func TestOpenNamesWhatIsWrong(t *testing.T) {
 		if err == nil {
 			s.Close()
 		}
-		if !errors.Is(err, fault.DiskFull) || strings.Contains(err.Error(), "hunter2") {
+		want := fault.DiskFull
+		if store.IsPostgres(at) {
+			want = fault.Database
+		}
+		if !errors.Is(err, want) || strings.Contains(err.Error(), "hunter2") || strings.ContainsAny(err.Error(), "\n\t") {
+			t.Errorf("%s: %q", at, err)
+		}
+	}
+	for _, at := range []string{"postgres://u:hunter2@h:70%zz/db", "postgres://:::bad", "postgres://u:hunter2@h:99999/db", "postgres://u:hunter2@h/db?sslmode=often", "postgres://u:hunter2@h/db?sslrootcert=/none.pem"} {
+		err := store.Check(at)
+		if _, openErr := store.Open(t.Context(), at); err == nil || openErr == nil || strings.Contains(err.Error()+openErr.Error(), "hunter2") {
 			t.Errorf("%s: %v", at, err)
 		}
 	}
-	if _, err := store.Open(t.Context(), "postgres://u:hunter2@h:70%zz/db"); err == nil || strings.Contains(err.Error(), "hunter2") {
-		t.Error(err)
+	for _, at := range []string{"requests.db", "postgres:///db?host=/run/postgresql", "postgres://ra:secret@db.example.com/ra?sslmode=verify-full"} {
+		if err := store.Check(at); err != nil {
+			t.Errorf("%s: %v", at, err)
+		}
 	}
 }

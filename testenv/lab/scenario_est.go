@@ -251,6 +251,7 @@ var noScenario = map[fault.Code]string{
 	fault.Canceled:      "it is what an interrupted run notes: press Ctrl-C during any reproduction",
 	fault.Internal:      "it is a mistake of this program; none is known",
 	fault.DiskFull:      "it would take a full disk, and a reproduction writes its logs to the same one",
+	fault.Database:      "it would take a PostgreSQL server that goes away",
 }
 
 // neverDone is a phone that is asked for a key, and is still at it when CAPF

@@ -368,11 +368,15 @@ func (s *suite) closed(t *testing.T) {
 	if err := at.Close(); err != nil {
 		t.Fatal(err)
 	}
+	want := fault.DiskFull
+	if store.IsPostgres(s.location) {
+		want = fault.Database
+	}
 	_, _, err = at.Begin(t.Context(), Request(t, "SEP1", "ciscora"), s.claim, s.now)
-	if !errors.Is(err, fault.DiskFull) {
+	if !errors.Is(err, want) {
 		t.Error(err)
 	}
-	if err := at.Ping(t.Context()); !errors.Is(err, fault.DiskFull) {
+	if err := at.Ping(t.Context()); !errors.Is(err, want) {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -56,6 +56,14 @@ func newRequestsListCmd() *cobra.Command {
 		if f.States, err = app.RequestStates(states); err != nil {
 			return usagef(cmd, "--state: %w", err)
 		}
+		if f.Limit < 0 {
+			return usagef(cmd, "--limit %d: 0 or more", f.Limit)
+		}
+		if f.Serial != "" {
+			if f.Serial, err = app.ParseSerial(f.Serial); err != nil {
+				return usagef(cmd, "--serial: %w", err)
+			}
+		}
 		for _, t := range []struct {
 			flag, text string
 			into       *time.Time

@@ -100,17 +100,23 @@ func clientCertificate(t *testing.T, usage x509.ExtKeyUsage) (ca *x509.Certifica
 	return ca, tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key}
 }
 
-// What waits for a manager is looked at after poll_first, and that is when its
-// client is told to come back.
-func TestPendingIsAskedAfterSoon(t *testing.T) {
+// What waits for a manager takes its time, and its client is not told to come
+// back in seconds, the first time or later.
+func TestPendingClientsComeBackInAMinute(t *testing.T) {
 	m := testenv.New(t, testenv.Config{})
 	s := hostSettings(m)
 	s.Store = filepath.Join(t.TempDir(), "requests.db")
 	s.Requests.Audit = filepath.Join(t.TempDir(), "audit.jsonl")
 	s.EST.Template = "CiscoRAManual"
 	x := startSite(t, s, hostParts(t, m))
-	if status, retry, body := x.enroll(t, "simpleenroll"); status != http.StatusAccepted || retry != "5" {
-		t.Errorf("status %d, Retry-After %s, want 202 and 5: %s", status, retry, body)
+	der, err := newRequest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if status, retry, body, err := x.post("simpleenroll", der, nil); status != http.StatusAccepted || retry != "60" {
+			t.Errorf("status %d, Retry-After %s, want 202 and 60: %s %v", status, retry, body, err)
+		}
 	}
 }
 

@@ -38,6 +38,9 @@ func OpenRequests(ctx context.Context, config string) (*RequestStore, error) {
 	return store.Open(ctx, s.Store)
 }
 
+// ParseSerial reads a certificate's serial number, hexadecimal.
+func ParseSerial(text string) (string, error) { return store.ParseSerial(text) }
+
 // RequestStates reads the names of states.
 func RequestStates(names []string) ([]store.State, error) {
 	var all []store.State

@@ -27,6 +27,9 @@ type RequestSettings struct {
 	Patience time.Duration `yaml:"patience,omitempty"`
 	// RetryAfter is what such a client is told to wait. Default 10s.
 	RetryAfter time.Duration `yaml:"retry_after,omitempty"`
+	// PendingRetryAfter is the least that a client is told to wait whose request
+	// waits for a manager. Default 1m.
+	PendingRetryAfter time.Duration `yaml:"pending_retry_after,omitempty"`
 	// Keep is how long an issued certificate answers the same request from the
 	// same client. Default 24h.
 	Keep time.Duration `yaml:"keep,omitempty"`
@@ -53,6 +56,7 @@ type RequestSettings struct {
 func (r *RequestSettings) defaults(state string) {
 	orDuration(&r.Patience, 8*time.Second)
 	orDuration(&r.RetryAfter, 10*time.Second)
+	orDuration(&r.PendingRetryAfter, time.Minute)
 	orDuration(&r.Keep, 24*time.Hour)
 	orDuration(&r.PendingFor, 30*24*time.Hour)
 	orDuration(&r.Grace, 100*time.Second)
@@ -68,6 +72,7 @@ func (r *RequestSettings) validate(v *mistakes) {
 		value time.Duration
 	}{
 		{"requests.patience", r.Patience}, {"requests.retry_after", r.RetryAfter},
+		{"requests.pending_retry_after", r.PendingRetryAfter},
 		{"requests.keep", r.Keep}, {"requests.pending_for", r.PendingFor},
 		{"requests.grace", r.Grace}, {"requests.lease", r.Lease},
 		{"requests.poll_first", r.PollFirst}, {"requests.poll_max", r.PollMax},
@@ -126,7 +131,7 @@ func (r *records) start(ctx context.Context, s Settings, next ra.Enroller, ask *
 	r.Durable, err = store.NewDurable(store.Config{
 		Store: r.store, Owner: r.owner, Next: next, Fetch: ask,
 		Authority: name,
-		Patience:  s.Requests.Patience, RetryAfter: s.Requests.RetryAfter,
+		Patience:  s.Requests.Patience, RetryAfter: s.Requests.RetryAfter, PendingRetryAfter: s.Requests.PendingRetryAfter,
 		Keep: s.Requests.Keep, PendingFor: s.Requests.PendingFor,
 		Grace: s.Requests.Grace, Lease: s.Requests.Lease,
 		PollFirst: s.Requests.PollFirst, PollMax: s.Requests.PollMax,

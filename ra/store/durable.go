@@ -46,6 +46,11 @@ type Config struct {
 	Patience time.Duration
 	// RetryAfter is what such a client is told to wait. 0 means 10 seconds.
 	RetryAfter time.Duration
+	// PendingRetryAfter is the least that a client is told to wait whose request
+	// waits for a manager's approval (RFC 7030 section 4.2.3). 0 means one
+	// minute, the least that libEST's own server tells; its client waits once and
+	// then gives up.
+	PendingRetryAfter time.Duration
 	// Keep is how long an issued certificate answers the same request from the
 	// same client. 0 means 24 hours.
 	Keep time.Duration
@@ -90,7 +95,7 @@ func (c Config) withDefaults() Config {
 		value *time.Duration
 		is    time.Duration
 	}{
-		{&c.Patience, 8 * time.Second}, {&c.RetryAfter, 10 * time.Second}, {&c.Keep, 24 * time.Hour},
+		{&c.Patience, 8 * time.Second}, {&c.RetryAfter, 10 * time.Second}, {&c.PendingRetryAfter, time.Minute}, {&c.Keep, 24 * time.Hour},
 		{&c.SubmitTimeout, 5 * time.Minute}, {&c.Grace, 100 * time.Second},
 		{&c.PollFirst, 5 * time.Second}, {&c.PollMax, 10 * time.Minute}, {&c.PendingFor, 30 * 24 * time.Hour},
 		{&c.Tick, time.Second}, {&c.Lease, 30 * time.Second},
@@ -320,7 +325,7 @@ func (d *Durable) tell(rec Record, now time.Time) (ra.Result, error) {
 			f.ReqID, f.RetryAfter = rec.ReqID, wait
 			return ra.Result{}, f
 		}
-		return ra.Result{State: ra.Pending, ReqID: rec.ReqID, RetryAfter: wait, Message: rec.Message}, nil
+		return d.pending(rec, now), nil
 	case Denied, Expired:
 		code, _ := fault.Lookup(rec.Code)
 		return ra.Result{}, &fault.Fault{Code: code, Op: "enrol", ReqID: rec.ReqID, Message: rec.Message}
@@ -334,6 +339,13 @@ func (d *Durable) tell(rec Record, now time.Time) (ra.Result, error) {
 	f := d.inProgress(fmt.Errorf("record %s is %s", rec.ID, rec.State))
 	f.RetryAfter = wait
 	return ra.Result{}, f
+}
+
+// pending is the answer while a manager has not decided. That takes longer than
+// anything a machine does.
+func (d *Durable) pending(rec Record, now time.Time) ra.Result {
+	wait := max(rec.Next.Sub(now), d.cfg.PendingRetryAfter).Round(time.Second)
+	return ra.Result{State: ra.Pending, ReqID: rec.ReqID, RetryAfter: wait, Message: rec.Message}
 }
 
 // issued is the answer that a record holds.

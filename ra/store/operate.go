@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -16,7 +17,7 @@ type Filter struct {
 	// Subject and Client are parts of the request's subject and of the client's
 	// name, without regard to case.
 	Subject, Client string
-	// Serial is a certificate's serial number, hexadecimal.
+	// Serial is a certificate's serial number as [ParseSerial] returns it.
 	Serial string
 	// ReqID is a number at the certificate authority.
 	ReqID int
@@ -47,7 +48,7 @@ func (f Filter) where() (clause string, args []any) {
 		}
 	}
 	if f.Serial != "" {
-		add("serial = ?", strings.ToLower(strings.TrimLeft(f.Serial, "0")))
+		add("serial = ?", f.Serial)
 	}
 	if f.ReqID != 0 {
 		add("req_id = ?", f.ReqID)
@@ -67,6 +68,20 @@ func (f Filter) where() (clause string, args []any) {
 		args = append(args, f.Limit)
 	}
 	return clause, args
+}
+
+// ParseSerial reads a serial number in hexadecimal as people find it: in upper
+// or lower case, with or without leading zeros, 0x, colons or blanks.
+func ParseSerial(text string) (string, error) {
+	digits := strings.NewReplacer(":", "", " ", "").Replace(strings.ToLower(strings.TrimSpace(text)))
+	digits = strings.TrimLeft(strings.TrimPrefix(digits, "0x"), "0")
+	if len(digits)%2 == 1 {
+		digits = "0" + digits // records have whole bytes
+	}
+	if _, err := hex.DecodeString(digits); err != nil || digits == "" {
+		return "", fmt.Errorf("%q is not a serial number in hexadecimal, such as 5e000000a1", text)
+	}
+	return digits, nil
 }
 
 var likeEscape = strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`)
@@ -108,15 +123,23 @@ func (s *Store) Counts(ctx context.Context) (map[State]int, error) {
 	return counts, nil
 }
 
-// ErrNotFound says that no record has the ID, or more than one begins with it.
-var ErrNotFound = errors.New("store: no such record")
+// What [Store.Show] says of an ID.
+var (
+	// ErrNotFound: no record has the ID, or one that begins so.
+	ErrNotFound = errors.New("store: no such record")
+	// ErrAmbiguous: several have an ID that begins so.
+	ErrAmbiguous = errors.New("store: which record is meant is not clear")
+)
+
+// ambiguousShown is how many records an ambiguous ID is answered with.
+const ambiguousShown = 5
 
 // Show returns the record with that ID, or the only one whose ID begins so.
 func (s *Store) Show(ctx context.Context, id string) (Record, error) {
 	if id == "" {
 		return Record{}, ErrNotFound
 	}
-	rows, err := s.db.QueryContext(ctx, s.bind(selectRecord+`WHERE id LIKE ? ESCAPE '\' LIMIT 2`), likeEscape.Replace(id)+"%")
+	rows, err := s.db.QueryContext(ctx, s.bind(selectRecord+`WHERE id LIKE ? ESCAPE '\' ORDER BY created_at DESC LIMIT ?`), likeEscape.Replace(id)+"%", ambiguousShown+1)
 	if err != nil {
 		return Record{}, s.fault("read", err)
 	}
@@ -127,9 +150,25 @@ func (s *Store) Show(ctx context.Context, id string) (Record, error) {
 	case len(found) == 0:
 		return Record{}, fmt.Errorf("%w: none has an ID that begins with %q", ErrNotFound, id)
 	case len(found) > 1:
-		return Record{}, fmt.Errorf("%w: several have an ID that begins with %q; give more of it", ErrNotFound, id)
+		return Record{}, ambiguous(id, found)
 	}
 	return found[0], nil
+}
+
+// ambiguous names the records that an ID can mean, the newest first.
+func ambiguous(id string, found []Record) error {
+	var b strings.Builder
+	for i, r := range found {
+		if i == ambiguousShown {
+			b.WriteString("; and there are more")
+			break
+		}
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		fmt.Fprintf(&b, "%s (%s, %s)", r.ID, r.Subject, r.State)
+	}
+	return fmt.Errorf("%w: several begin with %q; give more of the ID: %s", ErrAmbiguous, id, b.String())
 }
 
 // Retry is an operator's decision about a request. One that is pending is asked

@@ -69,3 +69,15 @@ func TestOpenNamesWhatIsWrong(t *testing.T) {
 		}
 	}
 }
+
+func TestParseSerial(t *testing.T) {
+	for text, want := range map[string]string{
+		"5e000000a1": "5e000000a1", "5E:00:00:00:A1": "5e000000a1", "0x5e000000a1": "5e000000a1", "5e 00 00 00 a1": "5e000000a1",
+		"00a1": "a1", "0abc": "0abc", "abc": "0abc", "0": "", "": "", "zz": "", "5e0g": "", "0x": "", "%": "",
+	} {
+		got, err := store.ParseSerial(text)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v, want %q", text, got, err, want)
+		}
+	}
+}

@@ -39,6 +39,9 @@ func (d *Durable) submit(ctx context.Context, rec Record, r ra.Request) (res ra.
 	}
 	d.save(ctx, rec)
 	rec.LeaseOwner, rec.LeaseUntil = "", time.Time{}
+	if err == nil && rec.State == Pending {
+		res = d.pending(rec, time.Now())
+	}
 	if err != nil && errors.Is(context.Cause(work), errClaimLost) {
 		err = d.inProgress(errClaimLost)
 	}

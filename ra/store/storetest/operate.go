@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -75,7 +76,7 @@ func (s *suite) list(t *testing.T) {
 		"subject":     {store.Filter{Subject: "cn=sep3"}, []string{"SEP3"}},
 		"client":      {store.Filter{Client: "100%_"}, []string{"SEP1", "SEP3", "SEP5"}},
 		"no wildcard": {store.Filter{Client: "100_"}, nil},
-		"serial":      {store.Filter{Serial: "001A2B"}, []string{"SEP3"}},
+		"serial":      {store.Filter{Serial: "1a2b"}, []string{"SEP3"}},
 		"number":      {store.Filter{ReqID: 104}, []string{"SEP4"}},
 		"time":        {store.Filter{Since: s.now.Add(2 * time.Minute), Until: s.now.Add(4 * time.Minute)}, []string{"SEP2", "SEP3"}},
 		"together":    {store.Filter{Client: "CISCO", Since: s.now.Add(time.Minute), Limit: 9}, []string{"SEP2", "SEP4", "SEP6"}},
@@ -99,7 +100,11 @@ func (s *suite) show(t *testing.T) {
 			t.Errorf("%s: %+v, %v", id, got, err)
 		}
 	}
-	for _, id := range []string{"", "%", "zzz", all[0].ID[:1]} {
+	_, err := s.store.Show(t.Context(), all[0].ID[:1])
+	if !errors.Is(err, store.ErrAmbiguous) || !strings.Contains(err.Error(), all[6].ID+" (CN=SEP6, expired)") || strings.Contains(err.Error(), all[0].ID) || !strings.Contains(err.Error(), "there are more") {
+		t.Errorf("several: %v", err)
+	}
+	for _, id := range []string{"", "%", "zzz"} {
 		if got, err := s.store.Show(t.Context(), id); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("%q: %+v, %v", id, got, err)
 		}

@@ -78,14 +78,15 @@ func (c *Client) authenticate(ctx context.Context, s *site) error {
 	if err := c.login(ctx, s, true); err != nil {
 		return err
 	}
-	if c.cfg.Template == "" {
+	template := c.defaultTemplate()
+	if template == "" {
 		return nil
 	}
 	templates, err := c.templates(ctx, s, true)
 	if err != nil {
 		return err
 	}
-	if err := offered(templates, c.cfg.Template); err != nil {
+	if err := offered(templates, template); err != nil {
 		if c.cfg.StrictTemplate {
 			return err
 		}

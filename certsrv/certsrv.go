@@ -133,8 +133,27 @@ type Client struct {
 	accounts accounts
 	foreign  chan struct{} // one for each login with credentials not our own
 
-	mu    sync.Mutex
-	fresh chain // fetched by Start, for the next CACerts
+	mu       sync.Mutex
+	fresh    chain // fetched by Start, for the next CACerts
+	template string
+}
+
+// SetTemplate replaces [Config.Template] for what begins from now on.
+func (c *Client) SetTemplate(name string) error {
+	if err := attributeSafe(name); err != nil {
+		return fmt.Errorf("certsrv: template: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.template = name
+	return nil
+}
+
+// defaultTemplate is the template that is asked for when a request names none.
+func (c *Client) defaultTemplate() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.template
 }
 
 // site is certsrv as one account sees it.
@@ -161,7 +180,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	c := &Client{cfg: cfg}
+	c := &Client{cfg: cfg, template: cfg.Template}
 	if err := c.setURL(); err != nil {
 		return nil, err
 	}

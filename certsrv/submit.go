@@ -209,7 +209,7 @@ func (c *Client) attributes(r ra.Request) (string, error) {
 	var b strings.Builder
 	template := r.Template
 	if template == "" {
-		template = c.cfg.Template
+		template = c.defaultTemplate()
 	}
 	line := func(name, value string) error {
 		if err := attributeSafe(value); err != nil {

@@ -46,7 +46,7 @@ func TestPasswordsArePassedOnSeldomWhicheverTheLabel(t *testing.T) {
 		}
 	}
 	guess()
-	if err := x.Reload(s, p); err != nil {
+	if _, err := x.Reload(s, p); err != nil {
 		t.Fatal(err)
 	}
 	guess()

@@ -190,7 +190,7 @@ func TestMetricsAfterReload(t *testing.T) {
 	s.EST.Labels["routers"].defaults("CiscoRA")
 	s.EST.Labels["routers"].Auth = AuthSettings{Anonymous: true, Require: "any"}
 	s.EST.MaxRequests = 7
-	if err := x.Reload(s, p); err != nil {
+	if _, err := x.Reload(s, p); err != nil {
 		t.Fatal(err)
 	}
 	if status, _, body := x.enroll(t, "routers/simpleenroll"); status != http.StatusOK {

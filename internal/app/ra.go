@@ -32,6 +32,9 @@ type RA struct {
 	records   *records // nil without a store
 	anchors   []*x509.Certificate
 	log       *zap.Logger
+	road      atomic.Pointer[ra.Enroller] // to certsrv, by the settings last read
+	began     Settings                    // as they were at the start
+	password  string
 
 	// What the admin address tells.
 	metrics     *metrics // nil without an admin address
@@ -70,7 +73,7 @@ type Parts struct {
 // either of the first two fails is an error which names the cause; it stands in
 // the logs in the product's words.
 func StartRA(ctx context.Context, s Settings, p Parts) (*RA, error) {
-	r := &RA{anchors: p.Roots, loginPause: s.Certsrv.LoginPause}
+	r := &RA{anchors: p.Roots, loginPause: s.Certsrv.LoginPause, began: s, password: p.Password}
 	if s.Admin.Listen != "" {
 		r.metrics = newMetrics()
 		p.Log = r.metrics.watch(p.Log)
@@ -109,12 +112,13 @@ func (r *RA) start(ctx context.Context, s Settings, p Parts) (err error) {
 	if err != nil {
 		return err
 	}
+	r.pave(s, p.Log)
 	if r.records != nil {
 		chain, err := r.chain.CACerts(ctx)
 		if err != nil {
 			return err
 		}
-		if err := r.records.start(ctx, s, r.upstream(s, p.Log), r.upstreams.Failover, r.upstreams.family.first(), chain[0], p.Log); err != nil {
+		if err := r.records.start(ctx, s, ra.EnrollerFunc(r.submit), r.upstreams.Failover, r.upstreams.family.first(), chain[0], p.Log); err != nil {
 			return err
 		}
 	}
@@ -136,7 +140,7 @@ func (r *RA) configure(s Settings, p Parts) (estserver.Config, error) {
 		return estserver.Config{}, err
 	}
 	cfg.Chain = r.chain
-	cfg.Enroller = r.stack(s, p.Log)
+	cfg.Enroller = r.stack(p.Log)
 	return cfg, nil
 }
 
@@ -167,18 +171,28 @@ func (r *RA) upstream(s Settings, log *zap.Logger) ra.Enroller {
 	var e ra.Enroller = r.upstreams // fail-over, then a breaker before each host
 	e = r.chain.Follow(e)           // before the rules for phones, which look at the chain
 	e = checkLSC(e, r.chain, s.EST.forPhones, log)
-	e = ra.LimitConcurrency(e, ra.Concurrency{Running: s.Certsrv.Sessions, Waiting: s.EST.MaxRequests, Load: &r.load})
+	e = ra.LimitConcurrency(e, ra.Concurrency{Running: r.began.Certsrv.Sessions, Waiting: s.EST.MaxRequests, Load: &r.load})
 	return ra.Recover(e, log)
+}
+
+// pave makes the road to certsrv that of other settings. What is under way goes
+// on by the old one.
+func (r *RA) pave(s Settings, log *zap.Logger) {
+	e := r.upstream(s, log)
+	r.road.Store(&e)
+}
+
+// submit sends a request down the road that there is now.
+func (r *RA) submit(ctx context.Context, req ra.Request) (ra.Result, error) {
+	return (*r.road.Load()).Enroll(ctx, req)
 }
 
 // stack is the road of a request from the EST server to the store, or straight
 // to certsrv where there is none.
-func (r *RA) stack(s Settings, log *zap.Logger) ra.Enroller {
-	var e ra.Enroller
+func (r *RA) stack(log *zap.Logger) ra.Enroller {
+	var e ra.Enroller = ra.EnrollerFunc(r.submit)
 	if r.records != nil {
 		e = r.records
-	} else {
-		e = r.upstream(s, log)
 	}
 	return ra.Logged(ra.Recover(e, log), log)
 }
@@ -203,19 +217,31 @@ func (r *RA) Serve(ctx context.Context, l net.Listener) error {
 }
 
 // Reload has new requests served by other settings: server certificate, users,
-// labels, policies. What concerns certsrv and listening stays as it was at the
-// start. When the settings are refused, everything stays.
-func (r *RA) Reload(s Settings, p Parts) error {
+// labels, policies, templates. When the settings are refused, everything stays.
+// What concerns certsrv's account and hosts, the store and listening stays as it
+// was at the start in any case: ignored names the settings that differ and take a
+// restart.
+func (r *RA) Reload(s Settings, p Parts) (ignored []string, err error) {
 	p.Log = r.log
 	cfg, err := r.configure(s, p)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := r.server.Reload(cfg); err != nil {
-		return err
+		return nil, err
 	}
+	for _, c := range r.upstreams.clients {
+		if err := c.SetTemplate(s.Certsrv.Template); err != nil {
+			return nil, err
+		}
+	}
+	r.pave(s, p.Log)
 	r.note(s, p)
-	return nil
+	ignored = restartFor(r.began, s)
+	if p.Password != r.password {
+		ignored = append(ignored, "the password in certsrv.password_file")
+	}
+	return ignored, nil
 }
 
 // closeTimeout bounds how long Close waits for what is being submitted for

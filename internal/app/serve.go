@@ -157,14 +157,14 @@ func (o *ServeOptions) parts(s Settings) (p Parts, own string, err error) {
 // reload reads the settings again whenever it is told to, until ctx ends. What
 // is wrong with them is said, and changes nothing.
 func (o *ServeOptions) reload(ctx context.Context, r *RA, log *zap.Logger) {
-	again := func() error {
+	again := func() ([]string, error) {
 		s, err := ReadSettings(o.Config)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		p, _, err := o.parts(s)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		p.Log = log
 		return r.Reload(s, p)
@@ -175,13 +175,18 @@ func (o *ServeOptions) reload(ctx context.Context, r *RA, log *zap.Logger) {
 			return
 		case <-o.Reload:
 		}
-		if err := again(); err != nil {
+		ignored, err := again()
+		if err != nil {
 			fmt.Fprintf(o.Stderr, "onlineca: warning: settings not reloaded, the old ones stay: %v\n", err)
 			log.Warn("settings not reloaded", zap.Error(err))
 			continue
 		}
-		fmt.Fprintf(o.Out, "settings  %s reloaded; certsrv and listen take a restart\n", o.Config)
+		fmt.Fprintf(o.Out, "settings  %s reloaded\n", o.Config)
 		log.Info("settings reloaded", zap.String("file", o.Config))
+		if len(ignored) > 0 {
+			fmt.Fprintf(o.Stderr, "onlineca: warning: these settings have changed and take a restart: %s\n", strings.Join(ignored, ", "))
+			log.Warn("settings have changed that take a restart", zap.Strings("settings", ignored))
+		}
 	}
 }
 

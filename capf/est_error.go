@@ -212,14 +212,16 @@ func (c *ESTClient) refusal(op string, r *estReply) error {
 // estNamed is the failure behind a refusal, which a server of ours names in
 // brackets at the end of its text. One status stands for several: a 401 need not
 // be the password, the product answers so for a template that is not offered,
-// too; a 400 can be the key, the policy or the CA.
+// too; a 400 can be the key, the policy or the CA, which can deny a request for
+// what is otherwise found out at the login.
 func estNamed(text string, status int) (fault.Code, bool) {
 	i := strings.LastIndexByte(text, '[')
 	if i < 0 || status >= 500 {
 		return fault.Unknown, false
 	}
 	code, ok := fault.Lookup(strings.TrimRight(text[i+1:], "]."))
-	return code, ok && code.Row().HTTP == status
+	http := code.Row().HTTP
+	return code, ok && (http == status || status == 400 && http == 401)
 }
 
 // estTextLimit is how much of a server's text a person is shown, in bytes.

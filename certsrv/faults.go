@@ -282,8 +282,9 @@ func (k call) refused(o outcome) *fault.Fault {
 		Code: o.code(), Op: "certsrv: " + k.op + " " + k.url, ReqID: id,
 		HRESULT: o.HRESULT, Message: o.Message,
 	}
-	if no := o.Kind == denied || o.Kind == revoked; no || o.Kind == failed {
-		f.Err = &Refusal{Denied: no, ReqID: id, Disposition: o.Disposition, HRESULT: o.HRESULT, Message: o.Message}
+	f.Denied = o.Kind == denied || o.Kind == revoked
+	if f.Denied || o.Kind == failed {
+		f.Err = &Refusal{Denied: f.Denied, ReqID: id, Disposition: o.Disposition, HRESULT: o.HRESULT, Message: o.Message}
 	}
 	return f
 }

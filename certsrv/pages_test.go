@@ -403,7 +403,7 @@ func TestHRESULTs(t *testing.T) {
 
 func TestAttributes(t *testing.T) {
 	csr := &x509.CertificateRequest{Subject: pkix.Name{CommonName: "SEP001122334455"}, RawSubjectPublicKeyInfo: []byte("key")}
-	c := &Client{cfg: Config{Template: "CiscoRA", SAN: []string{"dns={cn}", "dns=phones.example.com"}, Marker: "lab"}}
+	c := &Client{template: "CiscoRA", cfg: Config{SAN: []string{"dns={cn}", "dns=phones.example.com"}, Marker: "lab"}}
 	got, err := c.attributes(newRequest(csr, ""))
 	want := "CertificateTemplate:CiscoRA\r\nSAN:dns=SEP001122334455&dns=phones.example.com\r\nOnlineCA:lab 2c70e12b7a0646f9\r\n"
 	if err != nil || got != want {

@@ -97,6 +97,11 @@ func (s *settings) faultAnswer(f *fault.Fault, header map[string]string) (status
 	if status = row.HTTP; status == 0 {
 		status = http.StatusInternalServerError
 	}
+	if f.Denied && status == http.StatusUnauthorized {
+		// The client was let in, and its request was denied: another password
+		// would change nothing.
+		status = http.StatusBadRequest
+	}
 	text = row.Symptom
 	if f.Message != "" {
 		text += ": " + oneLineText(f.Message)

@@ -95,6 +95,10 @@ type Fault struct {
 	// Unsent says that a request for a certificate has certainly not been
 	// submitted: no byte of it has left. It may go elsewhere.
 	Unsent bool
+	// Denied says that this is the certificate authority's last word on the
+	// request ReqID: it denied it, or revoked what it had issued. What the code
+	// says of trying again is about a new request then.
+	Denied bool
 	// Unjudged says that credentials were sent and the answer to them was lost:
 	// the far side may have counted them as wrong.
 	Unjudged bool

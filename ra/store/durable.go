@@ -328,7 +328,7 @@ func (d *Durable) tell(rec Record, now time.Time) (ra.Result, error) {
 		return d.pending(rec, now), nil
 	case Denied, Expired:
 		code, _ := fault.Lookup(rec.Code)
-		return ra.Result{}, &fault.Fault{Code: code, Op: "enrol", ReqID: rec.ReqID, Message: rec.Message}
+		return ra.Result{}, &fault.Fault{Code: code, Op: "enrol", ReqID: rec.ReqID, Message: rec.Message, Denied: rec.State == Denied}
 	case Unknown:
 		if now.After(d.graceEnd(rec)) {
 			return ra.Result{}, fault.Newf(fault.OutcomeUnknown, "enrol", "record %s: %s", rec.ID, rec.Message)

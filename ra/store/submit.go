@@ -92,8 +92,8 @@ func (d *Durable) outcome(rec *Record, res ra.Result, err error, now time.Time) 
 }
 
 // final tells whether a fault is the certificate authority's last word on a
-// request: a client is told that the request itself is the trouble.
-func final(f *fault.Fault) bool { return f.Code.Row().HTTP == 400 }
+// request: it says so, or the request itself is the trouble.
+func final(f *fault.Fault) bool { return f.Denied || f.Code.Row().HTTP == 400 }
 
 // unsettled tells whether the request may have been granted all the same.
 func unsettled(err error) bool {

@@ -34,6 +34,9 @@ Exit status: 0 every device has its certificate, 1 some have not, 2 usage.`,
 			if (o.Certificate == "") != (o.Key == "") {
 				return usagef(cmd, "--cert and --key go together")
 			}
+			if o.Timeout <= 0 {
+				return usagef(cmd, "--timeout %v: more than 0, for example 10s", o.Timeout)
+			}
 			if o.Workers < 1 {
 				return usagef(cmd, "--workers %d: at least 1", o.Workers)
 			}
@@ -67,7 +70,7 @@ Exit status: 0 every device has its certificate, 1 some have not, 2 usage.`,
 	f.IntVar(&o.Workers, "workers", 4, "enrolments at once")
 	f.BoolVar(&o.Again, "again", false, "enrol also devices that have their certificate")
 	f.DurationVar(&o.Timeout, "timeout", 10*time.Second, "how long to wait for each answer")
-	f.DurationVar(&o.Wait, "wait", time.Minute, "how long to wait for a request that is pending")
+	f.DurationVar(&o.Wait, "wait", time.Minute, "how long to wait for a request that is pending; less than 0: not at all")
 	for _, name := range []string{"server", "out"} {
 		_ = cmd.MarkFlagRequired(name)
 	}

@@ -41,5 +41,14 @@ func TestRequests(t *testing.T) {
 	requests("show", all[0].ID).want(t, 1, "no such record")
 	requests("list", "--state", "lost").want(t, 2, "is no state")
 	requests("list", "--since", "lately").want(t, 2, "--since")
+	requests("list", "--serial", "zz").want(t, 2, "--serial", "hexadecimal")
+	requests("list", "--limit", "-1").want(t, 2, "--limit")
+	bad := filepath.Join(c.dir, "bad.yaml")
+	write(t, bad, settings(c.certsrv)+"store: 'postgres://ra:hunter2@:::bad'\n")
+	if r := onlineca(t, "config", "check", bad); strings.Contains(r.stdout+r.stderr, "hunter2") {
+		t.Error("the password is shown")
+	} else {
+		r.want(t, 1, "store: the address cannot be parsed")
+	}
 	onlineca(t, "requests", "list", "--config", filepath.Join(c.dir, "absent.yaml")).want(t, 1, "absent.yaml")
 }

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/ecdsa"
+	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,6 +87,13 @@ func TestServeAndEnroll(t *testing.T) {
 		t.Error("the certificate was not replaced")
 	}
 	onlineca(t, "healthcheck", "--config", filepath.Join(c.dir, "onlineca.yaml")).want(t, 1, "healthcheck")
+}
+
+func TestEnrollUsage(t *testing.T) {
+	for _, bad := range [][]string{{"--timeout", "0"}, {"--timeout", "-1s"}, {"--workers", "0"}} {
+		args := append([]string{"enroll", "--server", "https://127.0.0.1:1", "--out", t.TempDir(), "none.csr"}, bad...)
+		onlineca(t, args...).want(t, 2, bad[0]+" "+bad[1])
+	}
 }
 
 // Each of these is one clear line, the right exit code, nothing half-written,
@@ -282,9 +292,34 @@ func readDER(t *testing.T, path string) *x509.Certificate {
 	return cert
 }
 
+// What the mock can be is set by flags: here a stand-alone CA that asks nobody
+// who they are, and gives its first request a number of its own.
+func TestCertsrvIsWhatTheFlagsSay(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "root.pem")
+	lines := server(t, "Ctrl-C", "certsrv", "--listen", "127.0.0.1:0", "--root-file", root,
+		"--anonymous", "--standalone", "--first-req-id", "4711", "--lockout", "3", "--require-mic", "--auth-per-request", "--san-attribute")
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(read(t, root)))
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	t.Cleanup(client.CloseIdleConnections)
+	url := find(t, lines, `certsrv +(https://.*/certsrv)/`)
+	csrs := t.TempDir()
+	csr, _ := makeCSR(t, csrs, "SEP00112233AAAA")
+	resp, err := client.PostForm(url+"/certfnsh.asp", map[string][]string{"Mode": {"newreq"}, "CertRequest": {read(t, csr)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	page, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(page), "Your Request Id is 4711.") {
+		t.Errorf("%s %v\n%s", resp.Status, err, page)
+	}
+}
+
 func TestCertsrvUsage(t *testing.T) {
 	for _, bad := range [][]string{
 		{"--epa", "maybe"}, {"--language", "tlh"}, {"--scheme", "Digest"}, {"--renewals", "4"}, {"--user", "ciscora"},
+		{"--lockout", "-1"}, {"--first-req-id", "-1"}, {"--template", "X", "--standalone"},
 	} {
 		onlineca(t, append([]string{"certsrv", "--listen", "127.0.0.1:0"}, bad...)...).want(t, 2, bad[0], "hint: ")
 	}

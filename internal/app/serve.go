@@ -76,20 +76,23 @@ func Serve(ctx context.Context, o ServeOptions) (err error) {
 	}
 	fmt.Fprintf(o.Out, "certsrv   %s as %s, template %s\n", strings.Join(s.Certsrv.targets(), ", "), s.Certsrv.Username, s.Certsrv.Template)
 	fmt.Fprintf(o.Out, "CA        %s\n", distinguished(chain[0].RawSubject))
-	fmt.Fprintf(o.Out, "EST       %s://%s/.well-known/est/\n", s.EST.scheme(), l.Addr())
+	at, everywhere := reachableAt(l, p.Certificate)
+	fmt.Fprintf(o.Out, "EST       %s://%s/.well-known/est/%s\n", s.EST.scheme(), at, everywhere)
 	if own != "" {
 		fmt.Fprintf(o.Out, "          clients trust it by %s\n", own)
 	}
 	if admin != nil {
 		admin.answerFor(r, s.Admin)
-		fmt.Fprintf(o.Out, "admin     http://%s/readyz, /healthz and /metrics\n", admin.listen.Addr())
+		at, everywhere := reachableAt(admin.listen, tls.Certificate{})
+		fmt.Fprintf(o.Out, "admin     http://%s/readyz, /healthz and /metrics%s\n", at, everywhere)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	if phones != nil {
 		if err := phones.start(ctx, s, p, r.knownChain, l.Addr()); err != nil {
 			return err
 		}
-		fmt.Fprintf(o.Out, "CAPF      %s, its certificate is in %s\n", phones.listen.Addr(), capfTrustPath(s))
+		at, everywhere := reachableAt(phones.listen, tls.Certificate{})
+		fmt.Fprintf(o.Out, "CAPF      %s%s, its certificate is in %s\n", at, everywhere, capfTrustPath(s))
 		g.Go(func() error { return phones.server.Serve(ctx, phones.listen) })
 	}
 	fmt.Fprintln(o.Out, "\nIt stays up until Ctrl-C.")

@@ -29,6 +29,13 @@ type CertsrvOptions struct {
 	Language        string
 	EPA             string
 	Schemes         []string
+	RequireMIC      bool
+	SingleRequest   bool // see testenv.Config.AuthPersistSingleRequest
+	Anonymous       bool // see testenv.Config.AnonymousAllowed
+	Lockout         int  // failed logons in a row that lock an account; 0: never
+	Standalone      bool // no templates, and each request waits for a manager
+	SANAttribute    bool
+	FirstReqID      int // 0 means 1
 	Renewals        int
 	RootFile        string // where the root's certificate is written
 	IISLog          string // where the IIS log is written; empty: nowhere
@@ -57,6 +64,15 @@ func (o *CertsrvOptions) Check() error {
 	}
 	if o.Renewals < 0 || o.Renewals > testenv.MaxRenewals {
 		errs = append(errs, fmt.Errorf("--renewals %d: between 0 and %d", o.Renewals, testenv.MaxRenewals))
+	}
+	if o.Lockout < 0 {
+		errs = append(errs, fmt.Errorf("--lockout %d: 0 or more", o.Lockout))
+	}
+	if o.FirstReqID < 0 {
+		errs = append(errs, fmt.Errorf("--first-req-id %d: 1 or more", o.FirstReqID))
+	}
+	if o.Standalone && len(o.Templates) > 0 {
+		errs = append(errs, errors.New("--template: a stand-alone CA (--standalone) has none"))
 	}
 	if domain, name, ok := strings.Cut(o.User, `\`); !ok || domain == "" || name == "" {
 		errs = append(errs, fmt.Errorf(`--user %q: the form is DOMAIN\name`, o.User))
@@ -114,7 +130,11 @@ func (o *CertsrvOptions) config() testenv.Config {
 		Accounts: []testenv.Account{{Domain: domain, Name: name, Password: o.Password}},
 		Language: testenv.Language(o.Language), EPA: testenv.EPA(o.EPA),
 		Renewals: o.Renewals, HTTP2: o.HTTP2,
-		Templates: testenv.DefaultTemplates(),
+		RequireMIC: o.RequireMIC, AuthPersistSingleRequest: o.SingleRequest, AnonymousAllowed: o.Anonymous,
+		LockoutThreshold: o.Lockout, Standalone: o.Standalone, SANAttribute: o.SANAttribute, FirstReqID: o.FirstReqID,
+	}
+	if !o.Standalone {
+		c.Templates = testenv.DefaultTemplates()
 	}
 	for _, s := range o.Schemes {
 		c.Schemes = append(c.Schemes, testenv.Scheme(s))

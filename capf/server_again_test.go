@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -171,5 +172,47 @@ func TestRemovedWhileTheCAWorks(t *testing.T) {
 		if !b.traced("would not be collected: its request was given up") {
 			t.Error("the request is not reported")
 		}
+	})
+}
+
+// fullTable is a device table on a disk that is full until it is not.
+type fullTable struct {
+	*memTable
+	full atomic.Bool
+}
+
+func (t *fullTable) Update(ctx context.Context, name string, change func(*Device) error) (Device, error) {
+	if t.full.Load() {
+		return Device{}, errors.New("no space left on device")
+	}
+	return t.memTable.Update(ctx, name, change)
+}
+
+// When the table cannot be written, the operation is as it was, and the phone
+// is told to come back for it.
+func TestTheTableCannotBeWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := &fullTable{memTable: newMemTable(pendingDevice(testDevice))}
+		b := newBench(t, func(c *ServerConfig) { c.Devices = table })
+		defer b.stop()
+		b.table = table.memTable
+		table.full.Store(true)
+		cfg := b.phoneConfig(testDevice)
+		cfg.Retries = phone.DefaultRetries
+		cfg.Retrying = func(err error, _ time.Duration) {
+			var e *phone.Error
+			if !errors.As(err, &e) || e.Failure != phone.FailLater {
+				t.Errorf("the phone: %v", err)
+			}
+			b.wantRow(testDevice, OperationUpgrade, StatusOperationPending, "")
+			table.full.Store(false)
+		}
+		if r := mustRun(t, cfg); r.Attempts != 2 {
+			t.Errorf("%d attempts", r.Attempts)
+		}
+		if !b.traced("no space left on device") {
+			t.Error("the trace does not say why")
+		}
+		b.wantRow(testDevice, OperationNone, StatusUpgradeSuccess, "")
 	})
 }

@@ -193,9 +193,10 @@ func (p *session) setName(name string) {
 	p.srv.mu.Unlock()
 }
 
-// table is a device table that cannot be read or written; err says which.
+// table is a device table that cannot be read or written; err says which. The
+// operation stays as it is, so the phone is told to come back.
 func (p *session) table(err error) *failure {
-	return &failure{code: OpFailed, err: fmt.Errorf("capf: %s: %w", p.who(), err), unrecorded: true}
+	return &failure{code: OpFailed, err: fmt.Errorf("capf: %s: %w", p.who(), err), later: p.srv.cfg.RetryDelay, unrecorded: true}
 }
 
 // remove has the phone delete its certificate.

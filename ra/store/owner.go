@@ -85,7 +85,7 @@ func (o *Owner) open() error {
 		return fault.New(fault.DiskFull, doing, err)
 	}
 	_ = f.Close() // nothing was written
-	query := url.Values{"_pragma": {fmt.Sprintf("busy_timeout(%d)", ownerPatience.Milliseconds())}}
+	query := url.Values{"_pragma": {fmt.Sprintf("busy_timeout(%d)", ownerPatience.Milliseconds()), "journal_mode(MEMORY)"}}
 	if o.db, err = sql.Open("sqlite", sqliteAddress(path, query)); err != nil {
 		return fault.New(fault.DiskFull, doing, err)
 	}
@@ -96,29 +96,24 @@ func (o *Owner) open() error {
 // that of a transaction which never ends (https://sqlite.org/lockingv3.html),
 // PostgreSQL's an advisory lock of the session (its manual, section 13.3.5).
 func (o *Owner) lock(ctx context.Context) (err error) {
-	db := o.db
-	if o.store.postgres {
-		db = o.store.db
-	}
-	if o.conn, err = db.Conn(ctx); err != nil {
-		return o.store.fault("lock", err)
-	}
 	if !o.store.postgres {
-		_, err := o.conn.ExecContext(ctx, "BEGIN EXCLUSIVE")
+		if o.conn, err = o.db.Conn(ctx); err == nil {
+			_, err = o.conn.ExecContext(ctx, "BEGIN EXCLUSIVE")
+		}
 		if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code()&0xff == sqliteBusy {
 			return fmt.Errorf("store: %s: %w", o.store.name, ErrOwned)
 		}
-		if err != nil {
-			return o.store.fault("lock", err)
+	} else {
+		var free bool
+		if o.conn, err = o.store.db.Conn(ctx); err == nil {
+			err = o.conn.QueryRowContext(ctx, "SELECT pg_try_advisory_lock($1)", lockNumber(o.name)).Scan(&free)
 		}
-		return nil
+		if err == nil && !free {
+			err = errors.New("the session that had the lock has not ended yet")
+		}
 	}
-	var free bool
-	if err := o.conn.QueryRowContext(ctx, "SELECT pg_try_advisory_lock($1)", lockNumber(o.name)).Scan(&free); err != nil {
+	if err != nil {
 		return o.store.fault("lock", err)
-	}
-	if !free {
-		return o.store.fault("lock", errors.New("the session that had the lock has not ended yet"))
 	}
 	return nil
 }

@@ -58,6 +58,9 @@ type AttemptsConfig struct {
 	// 0 means two minutes.
 	Lease time.Duration
 
+	// Local says that next asks nobody else, as a list of users does: an attempt
+	// that was cut short has then told nobody anything, and counts as none.
+	Local bool
 	// Own are credentials that are configured here and no guess: they are not
 	// counted. None by default.
 	Own Credentials
@@ -126,7 +129,7 @@ func (a *Attempts) Authenticate(ctx context.Context, c Credentials) error {
 	}
 	attempt := Attempt{
 		Scope: a.cfg.Scope, Account: account, Addr: event.ConnOf(ctx).Client,
-		Window: a.cfg.Window, Lease: a.cfg.Lease,
+		Window: a.cfg.Window, Lease: a.cfg.Lease, Local: a.cfg.Local,
 	}
 	h := hashCredentials(a.key[:], c)
 	known := a.known(acct, h)

@@ -30,6 +30,9 @@ type Attempt struct {
 	// of which nothing was heard counts as refused: its process has died, and
 	// what the far side said is not known.
 	Window, Lease time.Duration
+	// Local says that nobody else judges the attempt: one of which nothing was
+	// heard then counts as none.
+	Local bool
 }
 
 // Tally is what a [Ledger] has against an attempt.
@@ -52,8 +55,9 @@ type AttemptOutcome int
 const (
 	// AttemptVoid was never judged: it is taken out.
 	AttemptVoid AttemptOutcome = iota
-	// AttemptGood was let in: what was refused to the account is forgotten, as
-	// Windows does. It still counts against the addresses that it came from.
+	// AttemptGood was let in: what was refused to the account before, or counts
+	// as refused, is forgotten, as Windows does. It still counts against the
+	// addresses that it came from.
 	AttemptGood
 	// AttemptRefused was refused, or may have been.
 	AttemptRefused
@@ -84,8 +88,9 @@ func (l *memoryLedger) Reserve(_ context.Context, a Attempt, now time.Time, may 
 			delete(l.all, id)
 			continue
 		}
-		if e.Scope == a.Scope {
-			t.add(a, e.Account, e.Addr, e.began, e.refused || !e.began.After(now.Add(-e.Lease)))
+		dead := !e.refused && !e.began.After(now.Add(-e.Lease))
+		if e.Scope == a.Scope && (!dead || !e.Local) {
+			t.add(a, e.Account, e.Addr, e.began, e.refused || dead)
 		}
 	}
 	if !may(t) {
@@ -122,18 +127,20 @@ func (t *Tally) add(a Attempt, account, addr string, began time.Time, refused bo
 func (l *memoryLedger) Settle(_ context.Context, id string, a Attempt, o AttemptOutcome) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch e := l.all[id]; {
-	case o == AttemptRefused && e != nil:
-		e.refused = true
+	settled := l.all[id]
+	switch {
+	case o == AttemptRefused && settled != nil:
+		settled.refused = true
 	case o != AttemptRefused:
 		delete(l.all, id)
 	}
-	if o != AttemptGood {
+	if o != AttemptGood || settled == nil {
 		return nil
 	}
 	for id, e := range l.all {
+		judged := e.refused || !e.began.After(settled.began.Add(-a.Lease))
 		switch {
-		case e.Scope != a.Scope || e.Account != a.Account || !e.refused:
+		case e.Scope != a.Scope || e.Account != a.Account || !judged:
 		case e.Addr == "":
 			delete(l.all, id)
 		default:

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/onlineca/onlineca/estserver"
 	"github.com/onlineca/onlineca/ra"
@@ -42,6 +43,9 @@ var pops = map[string]estserver.PoP{
 	"off": estserver.PoPOff, "optional": estserver.PoPOptional, "required": estserver.PoPRequired,
 }
 
+// localLease is how long a look into a list of users can take.
+const localLease = 10 * time.Second
+
 // auth wires the ways to authenticate. What stands between a client and the
 // domain's own login: a memory of what was good, which each label has for
 // itself, then the limit to guessing, which passwords brings along.
@@ -56,7 +60,9 @@ func (l *LabelSettings) auth(clientCAs []*x509.Certificate, passwords ra.Authent
 		}
 		// A bcrypt hash takes a processor a good while, and an account's attempts
 		// are looked at one after the other.
-		limited := ra.NewAttempts(users, ra.AttemptsConfig{PerAccount: 10, Scope: "users " + a.Users, Ledger: ledger})
+		limited := ra.NewAttempts(users, ra.AttemptsConfig{
+			PerAccount: 10, Scope: "users " + a.Users, Ledger: ledger, Local: true, Lease: localLease,
+		})
 		auth.Basic = ra.NewRemember(limited, ra.RememberConfig{})
 	case a.Certsrv:
 		auth.Basic = passwords

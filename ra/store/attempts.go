@@ -86,7 +86,10 @@ func (s *Store) pruneAttempts(ctx context.Context, a ra.Attempt, now time.Time) 
 func (s *Store) tally(ctx context.Context, tx *sql.Tx, a ra.Attempt, account string, now time.Time) (t ra.Tally, err error) {
 	const refused = "(refused = 1 OR began_at <= ?)"
 	const counts = " FROM attempts WHERE scope = ? AND began_at > ?"
-	scope, since, dead := clean(a.Scope), stamp(now.Add(-a.Window)), stamp(now.Add(-a.Lease))
+	scope, since, dead, open := clean(a.Scope), stamp(now.Add(-a.Window)), stamp(now.Add(-a.Lease)), int64(0)
+	if a.Local { // what is dead is neither refused nor open
+		dead, open = 0, dead
+	}
 	var tries int
 	var oldest, oldestFrom int64
 	for _, q := range []struct {
@@ -95,7 +98,7 @@ func (s *Store) tally(ctx context.Context, tx *sql.Tx, a ra.Attempt, account str
 		into  []any
 	}{
 		{"SELECT COUNT(*)" + counts, []any{scope, since}, []any{&t.All}},
-		{"SELECT COUNT(*)" + counts + " AND account = ?", []any{scope, since, account}, []any{&tries}},
+		{"SELECT COUNT(*)" + counts + " AND account = ? AND (refused = 1 OR began_at > ?)", []any{scope, since, account, open}, []any{&tries}},
 		{"SELECT COUNT(*), COALESCE(MIN(began_at), 0)" + counts + " AND account = ? AND " + refused, []any{scope, since, account, dead}, []any{&t.Refused, &oldest}},
 		{"SELECT COUNT(*), COALESCE(MIN(began_at), 0)" + counts + " AND addr <> '' AND addr = ? AND " + refused, []any{scope, since, clean(a.Addr), dead}, []any{&t.FromAddr, &oldestFrom}},
 	} {
@@ -118,12 +121,16 @@ func (l ledger) Settle(ctx context.Context, id string, a ra.Attempt, o ra.Attemp
 		if o == ra.AttemptRefused {
 			return run("UPDATE attempts SET refused = 1 WHERE id = ?", id)
 		}
-		if err := run("DELETE FROM attempts WHERE id = ?", id); err != nil || o != ra.AttemptGood {
-			return err
+		if o == ra.AttemptGood {
+			const before = " WHERE scope = ? AND account = ? AND (refused = 1 OR began_at <= (SELECT began_at FROM attempts WHERE id = ?) - ?)"
+			args := []any{clean(a.Scope), account, id, a.Lease.Microseconds()}
+			if err := run("DELETE FROM attempts"+before+" AND addr = ''", args...); err != nil {
+				return err
+			}
+			if err := run("UPDATE attempts SET account = ''"+before, args...); err != nil {
+				return err
+			}
 		}
-		if err := run("DELETE FROM attempts WHERE scope = ? AND account = ? AND refused = 1 AND addr = ''", clean(a.Scope), account); err != nil {
-			return err
-		}
-		return run("UPDATE attempts SET account = '' WHERE scope = ? AND account = ? AND refused = 1", clean(a.Scope), account)
+		return run("DELETE FROM attempts WHERE id = ?", id)
 	})
 }

@@ -117,7 +117,12 @@ func (s *suite) attemptsSettle(t *testing.T) {
 	check("dead", a, s.now.Add(2*time.Minute), ra.Tally{Refused: 2, FromAddr: 3, All: 3, Oldest: s.now, OldestFromAddr: s.now})
 	good := s.now.Add(2 * time.Minute)
 	settle(enter(a, good), a, ra.AttemptGood)
-	check("good", a, good, ra.Tally{Refused: 1, FromAddr: 3, All: 3, Oldest: s.now.Add(2 * time.Second), OldestFromAddr: s.now})
+	check("good", a, good, ra.Tally{FromAddr: 3, All: 3, OldestFromAddr: s.now})
+	local := a // nobody but this program has seen it
+	local.Scope, local.Local = "users", true
+	enter(local, s.now)
+	check("local, dying", local, s.now.Add(time.Second), ra.Tally{Open: 1, All: 1})
+	check("local, dead", local, s.now.Add(time.Minute), ra.Tally{All: 1})
 	settle(enter(attempt(strange, strange), good), attempt(strange, strange), ra.AttemptRefused)
 	check("a strange name", attempt(strange, ""), good, ra.Tally{Refused: 1, All: 4, Oldest: good})
 	check("later", a, good.Add(time.Hour), ra.Tally{})

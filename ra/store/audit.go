@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -39,69 +40,59 @@ func OpenAudit(path string) (*os.File, error) {
 	return f, nil
 }
 
-// audit writes a line for every certificate. A line is written before that is
-// noted in the database, so after a crash a certificate can have two lines,
-// which its serial number shows; it never has none.
+// audit writes a line for every certificate, before the certificate is noted in
+// the database. So after a crash a certificate can have two lines, which its
+// serial number shows; it never has none.
 type audit struct {
 	store *Store
 	w     io.Writer // nil for no log
 
-	mu    sync.Mutex
-	queue []Record // issued by this process, no line yet
+	mu   sync.Mutex
+	torn bool // the last line may not have its end
 }
 
-// add queues a certificate that this process has got.
-func (a *audit) add(r Record) {
+var errNoAudit = errors.New("store: there is no audit log")
+
+// line writes the line of a certificate.
+func (a *audit) line(r Record) error {
 	if a.w == nil {
-		return
+		return errNoAudit
 	}
+	line, err := json.Marshal(AuditLine{
+		Time: r.Updated, Serial: r.Serial, Subject: r.Subject, NotAfter: r.NotAfter,
+		Client: r.ClientName, ClientMethod: r.ClientMethod, ClientAddr: r.ClientAddr,
+		Operation: string(r.Operation), Label: r.Label, Template: r.Template,
+		ReqID: r.ReqID, CSRHash: r.CSRHash, Record: r.ID,
+	})
+	if err != nil {
+		return fmt.Errorf("store: write the audit log: %w", err)
+	}
+	line = append(line, '\n')
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.queue = append(a.queue, r)
-}
-
-// flush writes what is queued.
-func (a *audit) flush(ctx context.Context) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err := a.write(ctx, a.queue); err != nil {
-		return err
+	if a.torn {
+		line = append([]byte{'\n'}, line...)
 	}
-	a.queue = nil
+	_, err = a.w.Write(line)
+	if a.torn = err != nil; a.torn {
+		return fault.New(fault.DiskFull, "store: write the audit log", err)
+	}
 	return nil
 }
 
 // leftovers writes the lines of certificates that were saved before a time and
-// have none: the process that got them died, or had no audit log.
+// have none: the log could not be written then, or there was none.
 func (a *audit) leftovers(ctx context.Context, before time.Time) error {
 	if a.w == nil {
 		return nil
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	records, err := a.store.unaudited(ctx, before)
-	if err != nil {
+	if err != nil || len(records) == 0 {
 		return err
 	}
-	return a.write(ctx, records)
-}
-
-func (a *audit) write(ctx context.Context, records []Record) error {
-	if len(records) == 0 {
-		return nil
-	}
 	for _, r := range records {
-		line, err := json.Marshal(AuditLine{
-			Time: r.Updated, Serial: r.Serial, Subject: r.Subject, NotAfter: r.NotAfter,
-			Client: r.ClientName, ClientMethod: r.ClientMethod, ClientAddr: r.ClientAddr,
-			Operation: string(r.Operation), Label: r.Label, Template: r.Template,
-			ReqID: r.ReqID, CSRHash: r.CSRHash, Record: r.ID,
-		})
-		if err != nil {
-			return fmt.Errorf("store: write the audit log: %w", err)
-		}
-		if _, err := a.w.Write(append(line, '\n')); err != nil {
-			return fault.New(fault.DiskFull, "store: write the audit log", err)
+		if err := a.line(r); err != nil {
+			return err
 		}
 	}
 	return a.store.setAudited(ctx, records)
@@ -123,23 +114,10 @@ func (s *Store) unaudited(ctx context.Context, before time.Time) ([]Record, erro
 	return all, nil
 }
 
-const updateAudited = "UPDATE requests SET audited = 1 WHERE id = ?"
-
 func (s *Store) setAudited(ctx context.Context, records []Record) error {
-	if !s.postgres {
-		return s.quick(ctx, "write to", func(l *lite) error {
-			for _, r := range records {
-				if _, err := l.exec(updateAudited, r.ID); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
 	return s.transact(ctx, "write to", func(tx *sql.Tx) error {
-		set := s.in(ctx, tx, updateAudited)
 		for _, r := range records {
-			if _, err := set.ExecContext(ctx, r.ID); err != nil {
+			if _, err := tx.ExecContext(ctx, s.bind("UPDATE requests SET audited = 1 WHERE id = ?"), r.ID); err != nil {
 				return err
 			}
 		}

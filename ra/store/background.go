@@ -21,7 +21,6 @@ func (d *Durable) Run(ctx context.Context) error {
 		now := time.Now()
 		d.note(ctx, "look for processes that have died", d.cfg.Owner.watch(ctx, now))
 		d.round(ctx, now)
-		d.note(ctx, "write the audit log", d.audit.flush(ctx))
 		if now.Sub(lastLeftovers) >= d.cfg.Lease {
 			lastLeftovers = now
 			d.note(ctx, "write the audit log", d.audit.leftovers(ctx, now.Add(-d.cfg.Lease)))

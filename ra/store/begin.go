@@ -64,7 +64,7 @@ func (s *Store) first(ctx context.Context, rec Record, c Claim, now time.Time) (
 			return err
 		}
 		rec.AfterReqID = int(highest)
-		n, err := l.exec(insertRecord, rec.values()...)
+		n, err := l.exec(insertRecord, s.values(rec)...)
 		mine = n == 1
 		return err
 	})
@@ -122,7 +122,7 @@ func (s *Store) start(ctx context.Context, tx *sql.Tx, rec Record, c Claim, now 
 	if known {
 		return rec, true, false, s.update(ctx, tx, rec)
 	}
-	done, err := s.in(ctx, tx, insertRecord).ExecContext(ctx, rec.values()...)
+	done, err := s.in(ctx, tx, insertRecord).ExecContext(ctx, s.values(rec)...)
 	if err != nil {
 		return Record{}, false, false, err
 	}
@@ -138,7 +138,7 @@ func (s *Store) current(ctx context.Context, tx *sql.Tx, key string) (Record, er
 
 // update writes all of a record.
 func (s *Store) update(ctx context.Context, tx *sql.Tx, r Record) error {
-	_, err := s.in(ctx, tx, updateRecord).ExecContext(ctx, append(r.values()[1:], r.ID)...)
+	_, err := s.in(ctx, tx, updateRecord).ExecContext(ctx, append(s.values(r)[1:], r.ID)...)
 	return err
 }
 
@@ -147,7 +147,7 @@ func (s *Store) update(ctx context.Context, tx *sql.Tx, r Record) error {
 // unless there is one already; anything else is not, and saved is false.
 func (s *Store) Save(ctx context.Context, r Record, owner string) (saved bool, err error) {
 	r.LeaseOwner, r.LeaseUntil = "", time.Time{}
-	args := append(r.outcome(), r.ID, owner, string(r.State))
+	args := append(s.outcome(r), r.ID, owner, string(r.State))
 	if !s.postgres {
 		err = s.quick(ctx, "write to", func(l *lite) error {
 			n, err := l.exec(saveOutcome, args...)

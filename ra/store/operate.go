@@ -62,7 +62,7 @@ func (f Filter) where() (clause string, args []any) {
 	if len(terms) > 0 {
 		clause = "WHERE " + strings.Join(terms, " AND ") + " "
 	}
-	clause += "ORDER BY created_at DESC, id DESC"
+	clause += "ORDER BY id DESC" // IDs are in the order of time
 	if f.Limit > 0 {
 		clause += " LIMIT ?"
 		args = append(args, f.Limit)

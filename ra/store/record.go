@@ -103,6 +103,9 @@ type Record struct {
 	// LeaseOwner is the process that works on the request until LeaseUntil.
 	LeaseOwner string    `json:"lease_owner,omitempty"`
 	LeaseUntil time.Time `json:"lease_until,omitzero"`
+
+	// Audited says that the audit log has a line for the certificate.
+	Audited bool `json:"-"`
 }
 
 // KeyOf says which requests are the same one: the same content from the same
@@ -144,14 +147,18 @@ func newRecord(r ra.Request, authority string) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	sum := sha256.Sum256(r.CSR.Raw)
 	return Record{
 		Authority: authority, Key: key, Current: true,
-		CSR: r.CSR.Raw, CSRHash: hex.EncodeToString(sum[:]), Subject: clean(r.CSR.Subject.String()),
+		CSR: r.CSR.Raw, CSRHash: hashOf(r.CSR.Raw), Subject: clean(r.CSR.Subject.String()),
 		Operation: r.Operation, Label: clean(r.Label), Template: clean(r.Template),
 		ClientName: clean(r.Client.Name), ClientMethod: clean(r.Client.Method), ClientAddr: clean(r.Client.Addr),
 		State: Submitting,
 	}, nil
+}
+
+func hashOf(der []byte) string {
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:])
 }
 
 // clean makes a text one that every database takes: PostgreSQL refuses NULs and
@@ -182,13 +189,12 @@ func (r *Record) issue(reqID int, cert *x509.Certificate) {
 	r.Serial = hex.EncodeToString(cert.SerialNumber.Bytes())
 }
 
-// columns are those of the table, in the order of [Record.values] and [scan],
-// but for "audited", which only the audit log is concerned with.
+// columns are those of the table, in the order of [Store.values] and [scan].
 var columns = []string{
-	"id", "authority", "request_key", "is_current", "csr", "csr_hash", "subject", "operation", "label", "template",
+	"id", "authority", "request_key", "is_current", "csr", "subject", "operation", "label", "template",
 	"client_name", "client_method", "client_addr", "state", "attempts", "req_id", "after_req_id",
 	"certificate", "serial", "not_after", "code", "message",
-	"created_at", "submitted_at", "updated_at", "next_at", "tries", "lease_owner", "lease_until",
+	"created_at", "submitted_at", "updated_at", "next_at", "tries", "lease_owner", "lease_until", "audited",
 }
 
 // The statements are made of the names above and of nothing else.
@@ -200,44 +206,59 @@ var (
 	saveOutcome = "UPDATE requests SET " + strings.Join(outcomeColumns, " = ?, ") + " = ? " +
 		"WHERE id = ? AND (lease_owner = ? OR (state <> 'issued' AND ? = 'issued'))"
 	selectCurrent = selectRecord + "WHERE request_key = ? AND is_current = 1"
-	selectHighest = "SELECT COALESCE(MAX(req_id), 0) FROM requests WHERE authority = ?"
+	selectHighest = "SELECT COALESCE(MAX(req_id), 0) FROM requests WHERE authority = ? AND req_id > 0"
 )
 
 // outcomeColumns are those that [Store.Save] writes, in the order of
-// [Record.outcome].
+// [Store.outcome].
 var outcomeColumns = []string{
 	"state", "req_id", "after_req_id", "certificate", "serial", "not_after", "code", "message",
-	"submitted_at", "updated_at", "next_at", "tries", "lease_owner", "lease_until",
+	"submitted_at", "updated_at", "next_at", "tries", "lease_owner", "lease_until", "audited",
 }
 
-func (r Record) outcome() []any {
+func (s *Store) outcome(r Record) []any {
 	return []any{
-		string(r.State), r.ReqID, r.AfterReqID, armour(certBlock, r.Certificate), r.Serial, stamp(r.NotAfter), r.Code, clean(r.Message),
-		stamp(r.Submitted), stamp(r.Updated), stamp(r.Next), r.Tries, r.LeaseOwner, stamp(r.LeaseUntil),
+		string(r.State), r.ReqID, r.AfterReqID, s.stored(certBlock, r.Certificate), r.Serial, stamp(r.NotAfter), r.Code, clean(r.Message),
+		stamp(r.Submitted), stamp(r.Updated), stamp(r.Next), r.Tries, r.LeaseOwner, stamp(r.LeaseUntil), truth(r.Audited),
 	}
 }
 
 const csrBlock, certBlock = "CERTIFICATE REQUEST", "CERTIFICATE"
 
-func (r Record) values() []any {
+func (s *Store) values(r Record) []any {
 	return []any{
-		r.ID, r.Authority, r.Key, truth(r.Current), armour(csrBlock, r.CSR), r.CSRHash, r.Subject, string(r.Operation), r.Label, r.Template,
+		r.ID, r.Authority, r.Key, truth(r.Current), s.stored(csrBlock, r.CSR), r.Subject, string(r.Operation), r.Label, r.Template,
 		r.ClientName, r.ClientMethod, r.ClientAddr, string(r.State), r.Attempts, r.ReqID, r.AfterReqID,
-		armour(certBlock, r.Certificate), r.Serial, stamp(r.NotAfter), r.Code, clean(r.Message),
-		stamp(r.Created), stamp(r.Submitted), stamp(r.Updated), stamp(r.Next), r.Tries, r.LeaseOwner, stamp(r.LeaseUntil),
+		s.stored(certBlock, r.Certificate), r.Serial, stamp(r.NotAfter), r.Code, clean(r.Message),
+		stamp(r.Created), stamp(r.Submitted), stamp(r.Updated), stamp(r.Next), r.Tries, r.LeaseOwner, stamp(r.LeaseUntil), truth(r.Audited),
+	}
+}
+
+// stored is a request or certificate as the database holds it: PostgreSQL in PEM,
+// SQLite, which takes any bytes in any column and whose pages this process
+// writes itself, as it is. What SQLite has in PEM is of an older version.
+func (s *Store) stored(kind string, der []byte) any {
+	switch {
+	case len(der) == 0:
+		return ""
+	case s.postgres:
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	default:
+		return der
 	}
 }
 
 // scan reads a record from a row of [columns].
 func scan(row interface{ Scan(dest ...any) error }) (r Record, err error) {
 	var current int
-	var csr, cert, operation, state string
+	var csr, cert []byte
+	var operation, state string
 	var notAfter, created, submitted, updated, next, lease int64
 	err = row.Scan(
-		&r.ID, &r.Authority, &r.Key, &current, &csr, &r.CSRHash, &r.Subject, &operation, &r.Label, &r.Template,
+		&r.ID, &r.Authority, &r.Key, &current, &csr, &r.Subject, &operation, &r.Label, &r.Template,
 		&r.ClientName, &r.ClientMethod, &r.ClientAddr, &state, &r.Attempts, &r.ReqID, &r.AfterReqID,
 		&cert, &r.Serial, &notAfter, &r.Code, &r.Message,
-		&created, &submitted, &updated, &next, &r.Tries, &r.LeaseOwner, &lease,
+		&created, &submitted, &updated, &next, &r.Tries, &r.LeaseOwner, &lease, &r.Audited,
 	)
 	if err != nil {
 		return Record{}, err
@@ -245,7 +266,8 @@ func scan(row interface{ Scan(dest ...any) error }) (r Record, err error) {
 	if !slices.Contains(States(), State(state)) {
 		return Record{}, fmt.Errorf("record %s has the state %q, which this version does not know", r.ID, state)
 	}
-	r.Current, r.CSR, r.Certificate = current == 1, dearmour(csr), dearmour(cert)
+	r.Current, r.CSR, r.Certificate = current == 1, der(csr), der(cert)
+	r.CSRHash = hashOf(r.CSR)
 	r.Operation, r.State = ra.Operation(operation), State(state)
 	r.NotAfter, r.Created, r.Submitted = at(notAfter), at(created), at(submitted)
 	r.Updated, r.Next, r.LeaseUntil = at(updated), at(next), at(lease)
@@ -272,15 +294,16 @@ func truth(b bool) int {
 	return 0
 }
 
-func armour(kind string, der []byte) string {
-	if len(der) == 0 {
-		return ""
+// der takes a stored request or certificate out of its armour, if it has one.
+// DER begins with 0x30, which is no dash.
+func der(stored []byte) []byte {
+	if len(stored) == 0 {
+		return nil
 	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
-}
-
-func dearmour(text string) []byte {
-	block, _ := pem.Decode([]byte(text))
+	if stored[0] != '-' {
+		return stored
+	}
+	block, _ := pem.Decode(stored)
 	if block == nil {
 		return nil
 	}

@@ -192,7 +192,7 @@ func (s *Store) migrate(ctx context.Context) error {
 // prepare prepares the statements that every enrolment needs.
 func (s *Store) prepare(ctx context.Context) error {
 	s.prepared = map[string]*sql.Stmt{}
-	for _, query := range []string{selectCurrent, selectHighest, insertRecord, updateRecord, saveOutcome, updateAudited} {
+	for _, query := range []string{selectCurrent, selectHighest, insertRecord, updateRecord, saveOutcome} {
 		text := s.bind(query)
 		if s.postgres && query == selectCurrent {
 			text += " FOR UPDATE"

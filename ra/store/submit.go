@@ -142,14 +142,19 @@ func (d *Durable) hold(ctx context.Context, id string) (work context.Context, re
 func (d *Durable) save(ctx context.Context, rec Record) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
 	defer cancel()
+	if rec.State == Issued {
+		err := d.audit.line(rec)
+		rec.Audited = err == nil
+		if err != nil {
+			d.log.Error("the audit log could not be written; it is tried again", d.fields(rec, zap.Error(err))...)
+		}
+	}
 	saved, err := d.cfg.Store.Save(ctx, rec, d.claim.Owner)
 	switch {
 	case err != nil:
 		d.log.Error("the outcome of a request could not be written", d.fields(rec, zap.Error(err))...)
 	case !saved:
 		d.log.Warn("the outcome of a request was not needed any more", d.fields(rec)...)
-	case rec.State == Issued:
-		d.audit.add(rec)
 	case rec.State == Unknown:
 		d.log.Warn("the outcome of a request is not known", d.fields(rec)...)
 	}

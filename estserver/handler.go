@@ -141,7 +141,7 @@ func headerSize(r *http.Request) int {
 }
 
 // readCSR reads the body of an enrolment request and looks whether it holds a
-// certificate request at all. The signature is the library's to verify.
+// certificate request at all. The signature is still to be verified.
 func (x *exchange) readCSR() ([]byte, error) {
 	if err := checkContentType(x.r.Header.Get("Content-Type")); err != nil {
 		return nil, err
@@ -171,10 +171,13 @@ func (x *exchange) readCSR() ([]byte, error) {
 	return der, err
 }
 
-// serve has the library answer and dresses the answer for real clients.
+// serve answers, or has the library answer and dresses that for real clients.
 func (x *exchange) serve(ctx context.Context, der []byte) *answer {
 	if x.op.name == opCSRAttrs && x.label.noAttrs() {
 		return &answer{status: http.StatusNoContent}
+	}
+	if x.op.name == opEnroll || x.op.name == opReenroll {
+		return x.certify(ctx)
 	}
 	rec, err := x.ask(ctx, der)
 	if err != nil {
@@ -195,8 +198,6 @@ func (x *exchange) serve(ctx context.Context, der []byte) *answer {
 var contentTypes = map[string]string{
 	opCACerts:  certsOnly,
 	opCSRAttrs: "application/csrattrs",
-	opEnroll:   certsOnly,
-	opReenroll: certsOnly,
 }
 
 const certsOnly = "application/pkcs7-mime; smime-type=certs-only"

@@ -13,7 +13,6 @@ import (
 
 	"github.com/globalsign/est"
 
-	"github.com/onlineca/onlineca/ra"
 	"github.com/onlineca/onlineca/ra/event"
 	"github.com/onlineca/onlineca/ra/fault"
 )
@@ -43,13 +42,9 @@ func (library) CSRAttrs(ctx context.Context, _ string, _ *http.Request) (est.CSR
 	return exchangeOf(ctx).label.attrs, nil
 }
 
-// Enroll serves simpleenroll and simplereenroll alike: the library's own notion
-// of a renewal compares names byte by byte and needs a certificate that the TLS
-// stack has verified.
-func (library) Enroll(ctx context.Context, csr *x509.CertificateRequest, _ string, _ *http.Request) (cert *x509.Certificate, err error) {
-	x := exchangeOf(ctx)
-	defer x.caught(ctx, &err)
-	return x.enroll(ctx, csr)
+// Enroll is never reached: see [exchange.certify].
+func (library) Enroll(context.Context, *x509.CertificateRequest, string, *http.Request) (*x509.Certificate, error) {
+	return nil, errNotExposed
 }
 
 // ServerKeyGen makes a key and enrols it.
@@ -59,7 +54,7 @@ func (library) ServerKeyGen(ctx context.Context, csr *x509.CertificateRequest, _
 	return x.generate(ctx, csr)
 }
 
-// Reenroll is never reached, see Enroll.
+// Reenroll is never reached: see [exchange.certify].
 func (library) Reenroll(context.Context, *x509.Certificate, *x509.CertificateRequest, string, *http.Request) (*x509.Certificate, error) {
 	return nil, errNotExposed
 }
@@ -89,9 +84,6 @@ func (x *exchange) ask(ctx context.Context, der []byte) (*recorder, error) {
 	if x.op.enrols {
 		method = http.MethodPost
 		body = bytes.NewReader(base64.StdEncoding.AppendEncode(nil, der))
-		if path == opReenroll {
-			path = opEnroll
-		}
 	}
 	// Only what the library needs goes in: it believes forwarded-for headers.
 	req, err := http.NewRequestWithContext(context.WithValue(ctx, exchangeKey{}, x), method, prefix+path, body)
@@ -143,41 +135,4 @@ func (r *recorder) WriteHeader(status int) {
 func (r *recorder) Write(b []byte) (int, error) {
 	r.WriteHeader(http.StatusOK)
 	return r.body.Write(b)
-}
-
-// enroll hands the request, which the library has parsed and whose signature it
-// has verified, to the label's stack of enrollers.
-func (x *exchange) enroll(ctx context.Context, csr *x509.CertificateRequest) (*x509.Certificate, error) {
-	x.csr = csr
-	if err := x.checkPoP(csr); err != nil {
-		return nil, err
-	}
-	req := ra.Request{
-		Operation: ra.Enroll, CSR: csr, Template: x.label.Template, Label: x.labelName, Client: x.client,
-	}
-	if x.op.name == opReenroll {
-		req.Operation = ra.Reenroll
-		if err := x.checkIdentity(csr); err != nil {
-			return nil, err
-		}
-	}
-	return x.submit(ctx, req)
-}
-
-func (x *exchange) submit(ctx context.Context, req ra.Request) (*x509.Certificate, error) {
-	res, err := x.label.enroller.Enroll(context.WithValue(ctx, exchangeKey{}, x), req)
-	if err != nil {
-		return nil, err
-	}
-	x.result = res
-	switch {
-	case res.State == ra.Pending:
-		return nil, &fault.Fault{
-			Code: fault.Pending, Op: "enrol", ReqID: res.ReqID, RetryAfter: res.RetryAfter, Message: res.Message,
-		}
-	case res.State == ra.Issued && res.Certificate != nil:
-		return res.Certificate, nil
-	default:
-		return nil, fault.Newf(fault.Internal, "enrol", "the enroller answered neither a certificate nor an error (state %q)", res.State)
-	}
 }

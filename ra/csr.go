@@ -8,6 +8,9 @@ import (
 	"encoding/asn1"
 	"fmt"
 
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
 	"github.com/onlineca/onlineca/ra/fault"
 )
 
@@ -114,26 +117,34 @@ var (
 // those whose values are of one certain shape.
 type csrAttribute struct {
 	Type   asn1.ObjectIdentifier
-	Values []asn1.RawValue `asn1:"set"`
+	Values [][]byte // the contents of each
 }
 
-// csrAttributes reads the attributes of a request that has been parsed.
-func csrAttributes(csr *x509.CertificateRequest) ([]csrAttribute, error) {
-	var info struct {
-		Raw        asn1.RawContent
-		Version    int
-		Subject    asn1.RawValue
-		PublicKey  asn1.RawValue
-		Attributes []asn1.RawValue `asn1:"tag:0"`
+// csrAttributes reads the attributes of a request that has been parsed
+// (RFC 2986 section 4.1).
+func csrAttributes(csr *x509.CertificateRequest) (attrs []csrAttribute, err error) {
+	var info, set cryptobyte.String
+	text := cryptobyte.String(csr.RawTBSCertificateRequest)
+	tag := cbasn1.Tag(0).ContextSpecific().Constructed()
+	if !text.ReadASN1(&info, cbasn1.SEQUENCE) || !info.SkipASN1(cbasn1.INTEGER) ||
+		!info.SkipASN1(cbasn1.SEQUENCE) || !info.SkipASN1(cbasn1.SEQUENCE) || !info.ReadASN1(&set, tag) {
+		return nil, malformed("read the request's attributes", "they are not where they belong")
 	}
-	if _, err := asn1.Unmarshal(csr.RawTBSCertificateRequest, &info); err != nil {
-		return nil, malformed("read the request's attributes", err.Error())
-	}
-	attrs := make([]csrAttribute, len(info.Attributes))
-	for i, raw := range info.Attributes {
-		if _, err := asn1.Unmarshal(raw.FullBytes, &attrs[i]); err != nil {
-			return nil, malformed("read the request's attributes", err.Error())
+	for !set.Empty() {
+		var one, values cryptobyte.String
+		var a csrAttribute
+		if !set.ReadASN1(&one, cbasn1.SEQUENCE) || !one.ReadASN1ObjectIdentifier(&a.Type) ||
+			!one.ReadASN1(&values, cbasn1.SET) || !one.Empty() {
+			return nil, malformed("read the request's attributes", "one of them is no attribute")
 		}
+		for !values.Empty() {
+			var value cryptobyte.String
+			if !values.ReadAnyASN1(&value, nil) {
+				return nil, malformed("read the request's attributes", fmt.Sprintf("the values of %v cannot be read", a.Type))
+			}
+			a.Values = append(a.Values, value)
+		}
+		attrs = append(attrs, a)
 	}
 	return attrs, nil
 }
@@ -153,7 +164,7 @@ func ChallengePassword(csr *x509.CertificateRequest) (password string, ok bool, 
 		if len(a.Values) != 1 {
 			return "", false, malformed("read challengePassword", fmt.Sprintf("it has %d values", len(a.Values)))
 		}
-		return string(a.Values[0].Bytes), true, nil
+		return string(a.Values[0]), true, nil
 	}
 	return "", false, nil
 }

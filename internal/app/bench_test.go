@@ -310,7 +310,9 @@ func benchRA(b *testing.B, ca *benchCA, withStore, logs bool) (r *RA, audit stri
 		b.Cleanup(func() { _ = f.Close() })
 		p.Log = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.Lock(f), zap.InfoLevel))
 	}
-	r = &RA{log: p.Log, upstreams: &upstreams{Failover: ra.NewFailover(p.Log, ra.NewTarget("bench", ca, s.breaker(p.Log)))}}
+	r = &RA{log: p.Log, upstreams: &upstreams{
+		Failover: ra.NewFailover(p.Log, ra.NewTarget("bench", ca, s.breaker(p.Log))), family: &family{ca: ca.root},
+	}}
 	if err := r.start(b.Context(), s, p); err != nil {
 		b.Fatal(err)
 	}

@@ -35,6 +35,11 @@ func (s *Store) Begin(ctx context.Context, r ra.Request, c Claim, now time.Time)
 	if err != nil {
 		return Record{}, false, s.fault("read the request for", err)
 	}
+	return s.claim(ctx, fresh, c, now)
+}
+
+// claim is Begin for a record that has been made of the request.
+func (s *Store) claim(ctx context.Context, fresh Record, c Claim, now time.Time) (rec Record, mine bool, err error) {
 	if !s.postgres {
 		if rec, mine, err = s.first(ctx, fresh, c, now); mine || err != nil {
 			return rec, mine, err

@@ -131,16 +131,10 @@ type Durable struct {
 	flights map[string]*flight
 	closed  bool
 	work    sync.WaitGroup // flights under way
+	crew    crew
 	// life ends when the process does not want to wait for its flights any more.
 	life context.Context
 	end  context.CancelFunc
-}
-
-// flight is a request that this process works on, and those who wait for it.
-type flight struct {
-	done chan struct{}
-	res  ra.Result
-	err  error
 }
 
 // NewDurable checks the configuration. Nothing is started.
@@ -158,6 +152,7 @@ func NewDurable(cfg Config) (*Durable, error) {
 		d.claim.Owner = cfg.Owner.name
 	}
 	d.life, d.end = context.WithCancel(context.Background())
+	d.crew = crew{idle: make(chan func()), over: d.life.Done()}
 	return d, nil
 }
 
@@ -165,11 +160,11 @@ func NewDurable(cfg Config) (*Durable, error) {
 // client whose patience is over gets a fault.InProgress: it is to come back
 // with the same request, which goes on meanwhile.
 func (d *Durable) Enroll(ctx context.Context, r ra.Request) (ra.Result, error) {
-	key, err := KeyOf(r, d.cfg.Authority)
+	rec, err := newRecord(r, d.cfg.Authority)
 	if err != nil {
 		return ra.Result{}, fault.New(fault.MalformedCSR, "enrol", err)
 	}
-	f, err := d.join(ctx, key, r)
+	f, err := d.join(ctx, rec, r)
 	if err != nil {
 		return ra.Result{}, err
 	}
@@ -194,53 +189,51 @@ func (d *Durable) inProgress(why error) *fault.Fault {
 
 // join returns the flight of a request, starting one if there is none. It goes
 // on when the client that started it is gone.
-func (d *Durable) join(ctx context.Context, key string, r ra.Request) (*flight, error) {
+func (d *Durable) join(ctx context.Context, rec Record, r ra.Request) (*flight, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if f, ok := d.flights[key]; ok {
+	if f, ok := d.flights[rec.Key]; ok {
 		return f, nil
 	}
 	if d.closed {
 		return nil, d.inProgress(errors.New("the server is being shut down"))
 	}
 	f := &flight{done: make(chan struct{})}
-	d.flights[key] = f
+	d.flights[rec.Key] = f
 	d.work.Add(1)
-	go d.fly(context.WithoutCancel(ctx), key, r, f)
+	d.crew.fly(func() { d.fly(life{d.life, ctx}, rec, r, f) })
 	return f, nil
 }
 
 // fly works on a request and tells those who wait. A panic is a fault like any
 // other, and leaves the outcome of the request unknown.
-func (d *Durable) fly(ctx context.Context, key string, r ra.Request, f *flight) {
+func (d *Durable) fly(ctx context.Context, rec Record, r ra.Request, f *flight) {
 	defer d.work.Done()
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.SubmitTimeout)
 	defer cancel()
-	stop := context.AfterFunc(d.life, cancel)
-	defer stop()
 	defer func() {
 		if p := recover(); p != nil {
 			f.res, f.err = ra.Result{}, fault.Newf(fault.Internal, "enrol", "panic: %v", p)
 			d.log.Error("enrolment panicked", zap.Any("panic", p), zap.Stack("stack"))
 		}
 		d.mu.Lock()
-		delete(d.flights, key)
+		delete(d.flights, rec.Key)
 		d.mu.Unlock()
 		close(f.done)
 	}()
-	f.res, f.err = d.proceed(ctx, r)
+	f.res, f.err = d.proceed(ctx, rec, r)
 }
 
 // elsewhere is how often another process's submission is looked at.
 const elsewhere = 250 * time.Millisecond
 
 // proceed does what the state of a request calls for, until there is something
-// to tell the client.
-func (d *Durable) proceed(ctx context.Context, r ra.Request) (ra.Result, error) {
+// to tell the client. fresh is the record that the request begins with.
+func (d *Durable) proceed(ctx context.Context, fresh Record, r ra.Request) (ra.Result, error) {
 	patience := time.Now().Add(d.cfg.Patience)
 	submitted := false
 	for {
-		rec, mine, err := d.cfg.Store.Begin(ctx, r, d.claim, time.Now())
+		rec, mine, err := d.cfg.Store.claim(ctx, fresh, d.claim, time.Now())
 		if err != nil {
 			return ra.Result{}, err
 		}

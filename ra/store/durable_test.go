@@ -24,6 +24,7 @@ type bench struct {
 	audit bytes.Buffer
 	*store.Durable
 	stop func()
+	dead []*store.Durable
 }
 
 // durable runs a test in a bubble, which also fails if a goroutine stays behind.
@@ -39,8 +40,10 @@ func durable(t *testing.T, first int, change func(*store.Config), test func(t *t
 		b.start(change)
 		test(t, b)
 		b.stop()
-		if err := b.Close(t.Context()); err != nil {
-			t.Error(err)
+		for _, d := range append(b.dead, b.Durable) {
+			if err := d.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }
@@ -64,6 +67,9 @@ func (b *bench) start(change func(*store.Config)) {
 			b.t.Error(err)
 		}
 	}()
+	if b.Durable != nil {
+		b.dead = append(b.dead, b.Durable)
+	}
 	b.Durable, b.stop = d, func() { cancel(); <-done }
 }
 

@@ -117,28 +117,26 @@ func KeyOf(r ra.Request, authority string) (string, error) {
 	if r.CSR == nil {
 		return "", errors.New("the request has no CSR")
 	}
-	parts := [][]byte{
-		[]byte(authority), []byte(r.Operation), []byte(r.Label), []byte(r.Template),
-		[]byte(r.Client.Name), []byte(r.Client.Method),
-	}
 	_, bound, err := ra.ChallengePassword(r.CSR)
 	if err != nil {
 		return "", err
 	}
+	text := make([]byte, 0, 1024)
+	for _, p := range []string{authority, string(r.Operation), r.Label, r.Template, r.Client.Name, r.Client.Method} {
+		text = append(binary.BigEndian.AppendUint64(text, uint64(len(p))), p...)
+	}
+	add := func(p []byte) { text = append(binary.BigEndian.AppendUint64(text, uint64(len(p))), p...) }
 	if bound {
-		parts = append(parts, r.CSR.RawSubject, r.CSR.RawSubjectPublicKeyInfo)
+		add(r.CSR.RawSubject)
+		add(r.CSR.RawSubjectPublicKeyInfo)
 		for _, e := range r.CSR.Extensions {
-			parts = append(parts, []byte(fmt.Sprint(e.Id, e.Critical)), e.Value)
+			add([]byte(fmt.Sprint(e.Id, e.Critical)))
+			add(e.Value)
 		}
 	} else {
-		parts = append(parts, r.CSR.RawTBSCertificateRequest)
+		add(r.CSR.RawTBSCertificateRequest)
 	}
-	h := sha256.New()
-	for _, p := range parts {
-		_ = binary.Write(h, binary.BigEndian, uint64(len(p))) // a hash takes everything
-		h.Write(p)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return hashOf(text), nil
 }
 
 // newRecord is the record of a request that is about to be submitted.
@@ -156,8 +154,9 @@ func newRecord(r ra.Request, authority string) (Record, error) {
 	}, nil
 }
 
-func hashOf(der []byte) string {
-	sum := sha256.Sum256(der)
+// hashOf is the SHA-256 of bytes, hexadecimal.
+func hashOf(b []byte) string {
+	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
 }
 

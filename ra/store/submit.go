@@ -101,43 +101,6 @@ func unsettled(err error) bool {
 	return !f.Unsent && f.Code.Row().Unsettled || errors.Is(err, fault.OutcomeUnknown)
 }
 
-// hold keeps the claim on a record until it is released. If it is lost, because
-// the database could not be reached or this process was suspended, the work's
-// context ends: what still waits for its turn must not be sent when others may
-// already have found that it never arrived.
-func (d *Durable) hold(ctx context.Context, id string) (work context.Context, release func()) {
-	work, lose := context.WithCancelCause(ctx)
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(d.cfg.Lease / 3)
-		defer tick.Stop()
-		for until := time.Now().Add(d.cfg.Lease); ; {
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return
-			}
-			next := time.Now().Add(d.cfg.Lease)
-			held, err := d.cfg.Store.Extend(ctx, id, d.claim.Owner, next)
-			switch {
-			case ctx.Err() != nil:
-				return
-			case err == nil && held:
-				until = next
-				continue
-			}
-			d.log.Warn("the claim on a request could not be prolonged", zap.String("record", id), zap.Bool("held", held), zap.Error(err))
-			if err == nil || time.Now().After(until) {
-				lose(errClaimLost)
-				return
-			}
-		}
-	}()
-	return work, func() { cancel(); <-done; lose(nil) }
-}
-
 // save writes a record that this process has claimed, and gives up the claim.
 func (d *Durable) save(ctx context.Context, rec Record) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)

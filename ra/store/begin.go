@@ -214,7 +214,7 @@ func (s *Store) Claim(ctx context.Context, id string, c Claim, now time.Time) (r
 // ones whose time has come, and those whose process died while submitting.
 func (s *Store) Due(ctx context.Context, authority string, now time.Time, limit int) ([]string, error) {
 	rows, err := s.db.QueryContext(ctx, s.bind(`SELECT id FROM requests
-		WHERE state IN ('submitting', 'unknown', 'pending') AND next_at <= ? AND lease_until <= ? AND authority = ?
+		WHERE state >= 'pending' AND next_at <= ? AND lease_until <= ? AND authority = ?
 		ORDER BY next_at LIMIT ?`), stamp(now), stamp(now), authority, limit)
 	if err != nil {
 		return nil, s.fault("read", err)

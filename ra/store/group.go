@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,7 +17,7 @@ const groupSize = 64
 // gather is how long a transaction waits for more changes while others come: a
 // commit costs as much for sixty-four as for one, and certsrv takes a hundred
 // times as long.
-const gather = 2 * time.Millisecond
+const gather = 4 * time.Millisecond
 
 // group is the one writer of an SQLite database within this process. Changes
 // that come while another is being written to the disk, or shortly after one
@@ -32,6 +33,9 @@ type group struct {
 	done   chan struct{} // closed when the writer has ended
 
 	lite lite // the writer's own
+
+	// How many changes there were, and in how many transactions.
+	changes, commits atomic.Int64
 }
 
 // change is one change and its outcome.
@@ -137,11 +141,13 @@ func (g *group) take() []*change {
 // make makes changes: the quick ones in one transaction, each of the others in
 // its own.
 func (g *group) make(batch []*change) {
+	g.changes.Add(int64(len(batch)))
 	var quick []*change
 	for _, c := range batch {
 		if c.quick != nil {
 			quick = append(quick, c)
 		} else {
+			g.commits.Add(1)
 			// Not in the change's own context: the driver may report that the
 			// beginning was cancelled when the transaction has begun, and leave
 			// it open. What f does can be cancelled.
@@ -153,6 +159,7 @@ func (g *group) make(batch []*change) {
 	if len(quick) == 0 {
 		return
 	}
+	g.commits.Add(1)
 	err := g.conn.Raw(func(conn any) error {
 		g.lite.conn, _ = conn.(driver.Conn)
 		if g.lite.transact(quick) != nil {

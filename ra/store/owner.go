@@ -172,7 +172,7 @@ func (o *Owner) Bury(ctx context.Context, now time.Time) (n int, err error) {
 func (o *Owner) others(ctx context.Context) (names []string, err error) {
 	s := o.store
 	rows, err := s.db.QueryContext(ctx, s.bind(`SELECT DISTINCT lease_owner FROM requests
-		WHERE state IN ('submitting', 'unknown', 'pending') AND lease_owner <> '' AND lease_owner <> ?`), o.name)
+		WHERE state >= 'pending' AND lease_owner <> '' AND lease_owner <> ?`), o.name)
 	if err != nil {
 		return nil, s.fault("read", err)
 	}
@@ -196,7 +196,7 @@ const buryRequests = `UPDATE requests SET
 	tries = CASE WHEN state = 'submitting' THEN 0 ELSE tries END,
 	state = CASE WHEN state = 'submitting' THEN 'unknown' ELSE state END,
 	updated_at = ?, next_at = ?, lease_owner = '', lease_until = 0
-	WHERE state IN ('submitting', 'unknown', 'pending') AND lease_owner = ?`
+	WHERE state >= 'pending' AND lease_owner = ?`
 
 // bury takes up the requests of one owner, if that is dead.
 func (o *Owner) bury(ctx context.Context, owner string, now time.Time) (n int, err error) {

@@ -47,7 +47,8 @@ func States() []State {
 	return []State{Submitting, Unknown, Pending, Issued, Denied, Failed, Expired}
 }
 
-// open tells whether somebody still has to do something about the request.
+// open tells whether somebody still has to do something about the request. In SQL
+// it is state >= 'pending', and a new state must fit that.
 func (s State) open() bool { return s == Submitting || s == Unknown || s == Pending }
 
 // Record is one request and what became of it.

@@ -67,7 +67,7 @@ func (s *Store) rename(ctx context.Context, tx *sql.Tx, rec Record, to string) e
 // authority.
 func (s *Store) OpenElsewhere(ctx context.Context, authority string) (map[string]int, error) {
 	rows, err := s.db.QueryContext(ctx, s.bind(`SELECT authority, COUNT(*) FROM requests
-		WHERE state IN ('submitting', 'unknown', 'pending') AND authority <> ? GROUP BY authority`), authority)
+		WHERE state >= 'pending' AND authority <> ? GROUP BY authority`), authority)
 	if err != nil {
 		return nil, s.fault("read", err)
 	}

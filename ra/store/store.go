@@ -42,6 +42,10 @@ const busyTimeout = 10 * time.Second
 // wait for the writer.
 const sqliteConnections = 3
 
+// checkpoint is how many pages SQLite's log may have before they are copied into
+// the file, 16 MB: each page is copied once, however often it was written.
+const checkpoint = 4000
+
 // postgresConnections bounds the pool of one process.
 const postgresConnections = 8
 
@@ -148,6 +152,7 @@ func openSQLite(path string) (*Store, error) {
 	// not only the process.
 	query := url.Values{"_txlock": {"immediate"}, "_pragma": {
 		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "journal_mode(WAL)", "synchronous(FULL)",
+		fmt.Sprintf("wal_autocheckpoint(%d)", checkpoint),
 	}}
 	db, err := sql.Open("sqlite", sqliteAddress(abs, query))
 	if err != nil {

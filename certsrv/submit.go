@@ -140,10 +140,13 @@ func (c *Client) Fetch(ctx context.Context, id int, csr *x509.CertificateRequest
 	return res, nil
 }
 
+// fetchCall asks for a certificate. ENC is spelt as in the product's requests
+// (the vendor's extract of an IIS log); ASP does not tell the cases of a name
+// apart.
 func (c *Client) fetchCall(id int) call {
 	return c.at(call{
 		step: event.StepFetch, op: "fetch the certificate from", timeout: c.cfg.Timeouts.Fetch, late: fault.FetchTimeout, reqID: id,
-	}, "/certnew.cer?ReqID="+strconv.Itoa(id)+"&Enc=b64")
+	}, "/certnew.cer?ReqID="+strconv.Itoa(id)+"&ENC=b64")
 }
 
 // notACertificate judges an answer of certnew.cer that is none.

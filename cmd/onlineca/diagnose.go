@@ -27,8 +27,9 @@ stdout, nginx's error.log with libEST's lines, IIS W3C logs, and our own JSON.
 
 PATH is a file, a folder, an archive (.gz, .zip, .tar, .tar.gz) or "-" for
 standard input. Names do not matter: the contents decide what a file is. Clocks
-of different zones are matched by themselves. Give it the logs of one cluster
-at a time: what happened at the same moment is taken to belong together.
+of different zones are matched by themselves. Folders beside each other that
+have the same kinds of logs are those of several clusters, and are looked at one
+by one; --together takes them as one.
 
 Exit status: 0 nothing wrong, 1 faults found, 2 usage, 3 could not tell.`,
 		Example: `  onlineca diagnose onlineca-lab/logs
@@ -66,6 +67,7 @@ Exit status: 0 nothing wrong, 1 faults found, 2 usage, 3 could not tell.`,
 	f.StringVar(&o.Device, "device", "", "only the enrolments of this device, `SEP…`")
 	f.StringVar(&since, "since", "", "only what ran since then: `2026-03-05`, 2026-03-05T12:00, or 2h for two hours ago")
 	f.StringVar(&tz, "tz", "", "zones of clocks that cannot be found out: `capf=-5h,error.log=+1h`")
+	f.BoolVar(&o.Together, "together", false, "take all logs as those of one cluster, however they lie in folders")
 	f.StringVar(&day, "day", "", "`day` of the first line of CAPF traces, 2026-03-05")
 	return cmd
 }

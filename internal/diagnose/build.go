@@ -78,6 +78,9 @@ func (a *analysis) report(w *walker) Report {
 	}
 	for _, name := range w.order {
 		f := *w.files[name]
+		if a.folder != nil && !a.folder.holds(name) {
+			continue
+		}
 		r.Totals.Lines += f.Lines
 		r.Totals.UnknownLines += f.Unknown
 		r.Files = append(r.Files, f)
@@ -91,13 +94,16 @@ func (a *analysis) report(w *walker) Report {
 	slices.SortFunc(r.Clocks, func(x, y Clock) int {
 		return cmp.Or(cmp.Compare(x.Log, y.Log), cmp.Compare(x.Folder, y.Folder))
 	})
+	if a.folder != nil {
+		r.Name = a.folder.name
+	}
 	w.mu.Lock()
-	r.Problems = append(r.Problems, w.problems...)
+	r.Problems, r.Notes = append(r.Problems, w.problems...), w.notes
 	w.mu.Unlock()
 	r.Faults = append(r.Faults, a.faults.all...)
 	slices.SortStableFunc(r.Faults, func(x, y Fault) int { return cmp.Compare(y.Count, x.Count) })
 	r.Missing = a.faults.missing()
-	a.decide(&r)
+	r.decide()
 	return r
 }
 
@@ -123,7 +129,7 @@ func (a *analysis) count(e *enrolment) {
 
 // decide sets the verdict and the exit status: 1 if a fault was named, 3 if
 // something failed and nothing could be named, or nothing could be read.
-func (a *analysis) decide(r *Report) {
+func (r *Report) decide() {
 	named, unnamed := 0, 0
 	for _, f := range r.Faults {
 		if f.Confidence == Unsure {

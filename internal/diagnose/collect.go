@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"path"
 	"slices"
@@ -70,10 +71,16 @@ func (c *collector) clock(log fault.Log) *clock {
 	return k
 }
 
+// hashSeed is that of the sums by which files with the same contents are known.
+var hashSeed = maphash.MakeSeed()
+
 // read is the visitor of the first pass.
 func (c *collector) read(_ context.Context, f *File, r io.Reader, limits Limits) error {
 	c.begin(f)
-	lr := newLineReader(r, limits.Line)
+	sum := maphash.Hash{}
+	sum.SetSeed(hashSeed)
+	defer func() { f.sum = sum.Sum64() }()
+	lr := newLineReader(io.TeeReader(r, &sum), limits.Line)
 	var t tally
 	for {
 		b, err := lr.next()

@@ -11,7 +11,6 @@ import (
 type capfFacts struct {
 	sessions []*session
 	open     map[string]*session
-	raStarts []point
 }
 
 // on takes one event of the trace. id is the correlation id, if there is one.
@@ -46,9 +45,6 @@ func (f *capfFacts) on(k *clock, p point, e event.Event, id string) {
 }
 
 func (f *capfFacts) step(k *clock, p point, e event.CAPFStep, id string) {
-	if e.Step == event.StepRAStart {
-		f.raStarts = append(f.raStarts, p)
-	}
 	if e.Device == "" {
 		return
 	}

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"runtime"
 	"time"
@@ -73,6 +74,9 @@ type Options struct {
 	// Slow is how long a good enrolment may take before it is shown where the
 	// time went. 0 means three seconds.
 	Slow time.Duration
+	// Together takes all logs as those of one cluster. Otherwise folders beside
+	// each other that have the same kinds of logs are those of several.
+	Together bool
 	// Limits bounds what is read.
 	Limits Limits
 
@@ -149,15 +153,29 @@ func Analyse(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	a := &analysis{o: o, all: facts, leftGood: max(0, o.Good), leftBad: maxListed}
-	a.align()
-	a.look()
-	a.judgeStarts()
-	a.walk()
-	if err := w.fetch(ctx, a.wanted()); err != nil {
+	var all []*analysis
+	want := map[ref]bool{}
+	for _, g := range w.groups(facts, o.Together) {
+		a := &analysis{o: o, all: facts, folder: g, leftGood: max(0, o.Good), leftBad: maxListed}
+		if g != nil {
+			a.all = facts.of(g.all())
+		}
+		a.align()
+		a.look()
+		a.judgeStarts()
+		a.walk()
+		maps.Copy(want, a.wanted())
+		all = append(all, a)
+	}
+	if err := w.fetch(ctx, want); err != nil {
 		return Report{}, err
 	}
-	return a.report(w), nil
+	if len(all) == 1 {
+		r := all[0].report(w)
+		r.Name = ""
+		return r, nil
+	}
+	return sumUp(all, w), nil
 }
 
 func (o *Options) check() error {

@@ -20,7 +20,6 @@ type facts struct {
 	starts    []*start
 	devices   map[string]string // correlation id to device
 	clocks    []*clock
-	raStarts  []point // "Cisco RA Service Start Initiated" in CAPF traces
 }
 
 // ref points to a line of a file. The zero ref points nowhere.
@@ -202,7 +201,6 @@ func merge(parts []*collector) *facts {
 		f.owns = append(f.owns, c.own.list...)
 		f.starts = append(f.starts, c.starts.list...)
 		f.starts = append(f.starts, c.own.starts.list...)
-		f.raStarts = append(f.raStarts, c.capf.raStarts...)
 		for id, d := range c.own.devices {
 			f.devices[id] = d
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -20,6 +21,13 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 // no font, no picture from elsewhere.
 func (r Report) WriteHTML(w io.Writer) error {
 	return page.Execute(w, r)
+}
+
+// HasGood reports whether there are enrolments to list that went well.
+func (r Report) HasGood() bool {
+	return slices.ContainsFunc(r.Enrolments, func(e Enrolment) bool {
+		return e.Outcome == OutcomeGood && !e.Slow && e.Finding == nil
+	})
 }
 
 // lane is one log's row of a drawn timeline.

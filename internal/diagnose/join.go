@@ -11,9 +11,11 @@ import (
 
 // analysis is the work on the facts of one run.
 type analysis struct {
-	o     Options
-	all   *facts // everything that was read
-	facts *facts // those of the slice of time that is being joined
+	o Options
+	// folder is where the cluster's logs lie, nil if there is one cluster.
+	folder *folder
+	all    *facts // everything that was read
+	facts  *facts // those of the slice of time that is being joined
 
 	enrolments []*enrolment // of the slice
 	kept       []*enrolment // those that the report shows

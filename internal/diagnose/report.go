@@ -21,6 +21,9 @@ type Report struct {
 	// status that goes with it: 0, 1 or 3.
 	Verdict string `json:"verdict"`
 	Exit    int    `json:"exit"`
+	// Name is the folder, or the archive, of a cluster's logs, if there are
+	// those of several.
+	Name string `json:"name,omitempty"`
 	// Device is the one that was asked for alone, if one was.
 	Device string `json:"device,omitempty"`
 	Totals Totals `json:"totals"`
@@ -36,6 +39,12 @@ type Report struct {
 	Files   []File    `json:"files"`
 	// Problems are what could not be read.
 	Problems []Problem `json:"problems"`
+	// Notes are what is to be known of the logs as a whole.
+	Notes []string `json:"notes,omitempty"`
+	// Clusters are the reports of each cluster, if the logs are those of
+	// several. Then this report sums them up: its lists of starts, enrolments,
+	// missing logs and clocks are empty.
+	Clusters []Report `json:"clusters,omitempty"`
 }
 
 // Totals counts what was found.
@@ -181,6 +190,7 @@ type File struct {
 	Bytes   int64    `json:"bytes"`
 
 	index int32
+	sum   uint64 // of what it holds
 }
 
 // Problem is what could not be read.

@@ -26,11 +26,26 @@ func (r Report) WriteText(w io.Writer, colour Colour) error {
 	b := bufio.NewWriter(w)
 	t := &text{w: b, colour: colour == ColourOn || colour == ColourAuto && isTerminal(w)}
 	t.summary(r)
+	for _, n := range r.Notes {
+		t.say("  %s %s\n", t.in(amber, "note:"), n)
+	}
+	t.findings(r)
+	for _, c := range r.Clusters {
+		t.say("\n%s\n", t.in(bold, "=== "+c.Name))
+		t.summary(c)
+		t.findings(c)
+	}
+	t.read(r)
+	for _, c := range r.Clusters {
+		t.clocks(c)
+	}
+	return b.Flush()
+}
+
+func (t *text) findings(r Report) {
 	t.starts(r)
 	t.enrolments(r)
 	t.missing(r)
-	t.read(r)
-	return b.Flush()
 }
 
 // isTerminal reports whether colours are welcome (https://no-color.org).
@@ -62,6 +77,9 @@ func (t *text) summary(r Report) {
 		t.say("%s", t.in(red+bold, "Faults found."))
 	default:
 		t.say("%s", t.in(amber+bold, "Could not tell."))
+	}
+	if len(r.Clusters) > 0 {
+		t.say(" %d clusters,", len(r.Clusters))
 	}
 	t.say(" %s", plural(n.Enrolments, "enrolment"))
 	if r.Device != "" {
@@ -138,7 +156,7 @@ func (t *text) enrolments(r Report) {
 			t.say("  %-20s %s  %8s%s\n", name(e), when(e), ms(e.Duration), where(e))
 		}
 	}
-	if left := r.Totals.Enrolments - r.Totals.Listed; left > 0 {
+	if left := r.Totals.Enrolments - r.Totals.Listed; left > 0 && len(r.Clusters) == 0 {
 		t.say("  … and %d more that are not listed.\n", left)
 	}
 }
@@ -224,6 +242,13 @@ func (t *text) read(r Report) {
 	if others > 0 {
 		t.say("  %s without a line of any log of the chain\n", plural(others, "file"))
 	}
+	t.clocks(r)
+	for _, p := range r.Problems {
+		t.say("  %s %s: %s\n", t.in(amber, "not read:"), p.File, p.Text)
+	}
+}
+
+func (t *text) clocks(r Report) {
 	for _, c := range r.Clocks {
 		t.say("  clock of %s in %s: ", c.Log, c.Folder)
 		if c.Known {
@@ -235,9 +260,6 @@ func (t *text) read(r Report) {
 		} else {
 			t.say("%s\n", c.How)
 		}
-	}
-	for _, p := range r.Problems {
-		t.say("  %s %s: %s\n", t.in(amber, "not read:"), p.File, p.Text)
 	}
 }
 

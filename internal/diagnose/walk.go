@@ -24,6 +24,7 @@ type walker struct {
 
 	mu       sync.Mutex // guards what the reading of several files adds to
 	problems []Problem
+	notes    []string
 	files    map[string]*File
 	order    []string
 	texts    map[ref]string
@@ -186,6 +187,13 @@ func (w *walker) visit(ctx context.Context, in input, v visitor) error {
 		w.problem(in.name, err)
 	}
 	return nil
+}
+
+// remark notes what is to be known of the logs.
+func (w *walker) remark(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.notes = append(w.notes, fmt.Sprintf(format, args...))
 }
 
 // problem notes what could not be read, once.

@@ -204,6 +204,26 @@ func TestTheExtractsComeOutInOnePiece(t *testing.T) {
 	}
 }
 
+// What the log of IIS has of the fetch of a certificate is the document's line,
+// to the letter but for names, times and numbers.
+func TestTheFetchIsTheDocuments(t *testing.T) {
+	text, err := os.ReadFile("../../internal/logfmt/iis/testdata/iis-install.log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs, err := readLogs(reproduced(t, fault.LSCKeyUsage).Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fetch := regexp.MustCompile(`GET /certsrv/certnew\.cer (ReqID=)\d+(\S+) \d+ \S+ \S+ (\S+ - 200 0 0) \d+$`)
+	want := fetch.FindStringSubmatch(strings.TrimSpace(string(text)))
+	lines := logs.files[fault.LogIIS].lines
+	got := fetch.FindStringSubmatch(lines[len(lines)-1])
+	if want == nil || got == nil || !slices.Equal(want[1:], got[1:]) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // normal replaces what differs from run to run: names, dates and numbers.
 var normal = []struct{ from, to string }{
 	{`^\d\d:\d\d:\d\d\.\d{3} `, "TIME "},

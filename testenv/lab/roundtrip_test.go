@@ -120,3 +120,25 @@ func TestWhatIsOpenSaysWhichLogWouldTell(t *testing.T) {
 		}
 	}
 }
+
+// The tree of many reproductions is read as what it is: each directory by
+// itself, bundles beside their logs counted once.
+func TestTheWholeTreeIsDiagnosed(t *testing.T) {
+	all, err := everything()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := diagnose.Analyse(t.Context(), diagnose.Options{Paths: []string{filepath.Dir(reproduced(t, fault.DNS).Dir)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Clusters) != len(all) {
+		t.Errorf("%d clusters of %d", len(r.Clusters), len(all))
+	}
+	for _, c := range r.Clusters {
+		code := filepath.Base(filepath.Dir(c.Name))
+		if !slices.ContainsFunc(c.Faults, func(f diagnose.Fault) bool { return slices.Equal(f.Codes, []string{code}) }) {
+			t.Errorf("%s: %+v", c.Name, c.Faults)
+		}
+	}
+}

@@ -4,16 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
-	"text/tabwriter"
-	"unicode/utf8"
 
 	"github.com/onlineca/onlineca/ra/fault"
 )
-
-// width is how wide a report is made; log lines are not broken.
-const width = 80
 
 // WriteJSON writes the verdict as JSON, in the form of docs/check-schema.md.
 func (v *Verdict) WriteJSON(w io.Writer) error {
@@ -66,24 +60,16 @@ func writeChain(b *strings.Builder, title string, certs []CertInfo) {
 		return
 	}
 	fmt.Fprintf(b, "\n%s\n", title)
-	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "  No.\tIssued to\tIssued by\tValid")
+	t := table{{"No.", "Issued to", "Issued by", "Valid"}}
 	for _, c := range certs {
 		number := "-"
 		if c.Position > 0 {
 			number = fmt.Sprint(c.Position)
 		}
-		fmt.Fprintf(t, "  %s\t%s\t%s\t%s to %s\n", number, shorten(c.IssuedTo, 22), shorten(c.IssuedBy, 18),
-			c.NotBefore.Format("2006-01-02"), c.NotAfter.Format("2006-01-02"))
+		t = append(t, []string{number, shorten(c.IssuedTo, 22), shorten(c.IssuedBy, 18),
+			c.NotBefore.Format("2006-01-02") + " to " + c.NotAfter.Format("2006-01-02")})
 	}
-	_ = t.Flush() // a strings.Builder takes everything
-}
-
-func shorten(s string, n int) string {
-	if utf8.RuneCountInString(s) <= n {
-		return s
-	}
-	return string([]rune(s)[:n-1]) + "~"
+	t.write(b)
 }
 
 // writeComparison is the table of the vendor's article.
@@ -92,9 +78,7 @@ func (v *Verdict) writeComparison(b *strings.Builder) {
 		return
 	}
 	b.WriteString("\nComparison\n")
-	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "  Source\t\t\tTarget\t")
-	fmt.Fprintln(t, "  Issued To\tIssued By\t\tIssued To\tIssued By")
+	t := table{{"Source", "", "", "Target", ""}, {"Issued To", "Issued By", "", "Issued To", "Issued By"}}
 	for i, p := range v.Comparison {
 		sign := "X"
 		if p.Match {
@@ -104,17 +88,17 @@ func (v *Verdict) writeComparison(b *strings.Builder) {
 		if i == 0 {
 			source, target = " (source)", " (target)"
 		}
-		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\n", side4(p.SourceTo, source), side4(p.SourceBy, ""), sign, side4(p.TargetTo, target), side4(p.TargetBy, ""))
+		t = append(t, []string{fit(p.SourceTo, source, 19), fit(p.SourceBy, "", 14), sign, fit(p.TargetTo, target, 19), fit(p.TargetBy, "", 14)})
 	}
-	_ = t.Flush() // a strings.Builder takes everything
+	t.write(b)
 }
 
-// side4 fits one of four columns.
-func side4(name, suffix string) string {
+// fit makes a name with a suffix as wide as a column.
+func fit(name, suffix string, n int) string {
 	if name == "" {
 		return "-"
 	}
-	return shorten(name, 16-len(suffix)/2) + suffix
+	return shorten(name, n-len(suffix)) + suffix
 }
 
 func (v *Verdict) writeChecks(b *strings.Builder) {
@@ -246,29 +230,4 @@ func (v *Verdict) writeEnd(b *strings.Builder) {
 	}
 	paragraph(b, "REFUSED: ", fmt.Sprintf("%s %s broken. The first to show is:", plural(broken, "rule"), verb))
 	paragraph(b, "         ", v.First().headline())
-}
-
-// paragraph writes text in lines of at most [width] characters; lines after
-// the first are indented as far as the label is long. A word that is longer
-// than a line is not broken.
-func paragraph(b *strings.Builder, label, text string) {
-	indent := strings.Repeat(" ", utf8.RuneCountInString(label))
-	line := label
-	length := utf8.RuneCountInString(label)
-	empty := true
-	for _, word := range slices.Collect(strings.FieldsSeq(text)) {
-		n := utf8.RuneCountInString(word)
-		if !empty && length+1+n > width {
-			b.WriteString(line + "\n")
-			line, length, empty = indent, len(indent), true
-		}
-		if !empty {
-			line += " "
-			length++
-		}
-		line += word
-		length += n
-		empty = false
-	}
-	b.WriteString(line + "\n")
 }

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -72,13 +71,57 @@ func TestReports(t *testing.T) {
 		if diff := cmp.Diff(string(want), b.String()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
-		// Eighty columns, but for what is to be copied whole.
-		whole := regexp.MustCompile(`^(\[ERROR\]| Error uploading|nginx: |   command )`)
-		for line := range strings.Lines(b.String()) {
-			line = strings.TrimSuffix(line, "\n")
-			if utf8.RuneCountInString(line) > width && !whole.MatchString(line) {
-				t.Errorf("%s: a line of %d: %s", name, utf8.RuneCountInString(line), line)
+		fits(t, name, b.String())
+	}
+}
+
+// fits fails the test if a report is wider than eighty columns, but for what is
+// to be copied whole.
+func fits(t *testing.T, name, report string) {
+	t.Helper()
+	whole := regexp.MustCompile(`^(\[ERROR\]| Error uploading|nginx: |   command )`)
+	for line := range strings.Lines(report) {
+		line = strings.TrimSuffix(line, "\n")
+		if columns(line) > 80 && !whole.MatchString(line) {
+			t.Errorf("%s: a line of %d: %s", name, columns(line), line)
+		}
+	}
+}
+
+// TestReportsFit breaks every rule of every profile with names that are long,
+// without a place to break them, and in characters that are wide.
+func TestReportsFit(t *testing.T) {
+	n := 0
+	for _, k := range allKinds() {
+		for _, name := range []string{strings.Repeat("x", 64), strings.Repeat("expressway-core.", 4), strings.Repeat("\ud55c\uad6d\uc5b4 ", 12)} {
+			for _, r := range k.rows {
+				s := k.scene()
+				s.cn, s.interCN, s.verifyName = name, name+"CA", name
+				if s.peerCN != "" {
+					s.peerCN, s.peerAddress = name+"P", name
+				}
+				r.breaks(s)
+				var b strings.Builder
+				if err := check(t, s.options(t)).WriteText(&b); err != nil {
+					t.Fatal(err)
+				}
+				fits(t, string(k.profile)+"/"+r.name, b.String())
+				n++
 			}
+		}
+	}
+	t.Logf("%d reports", n)
+}
+
+func TestColumns(t *testing.T) {
+	for s, want := range map[string]int{"": 0, "abc": 3, "\ud55c\uad6d": 4, "e\u0301": 1, "\u65e5a": 3} {
+		if got := columns(s); got != want {
+			t.Errorf("%q: %d", s, got)
+		}
+	}
+	for in, want := range map[string]string{"short": "short", "a longer name": "a long~", "\ud55c\uad6d\uc5b4\ud55c": "\ud55c\uad6d\uc5b4~"} {
+		if got := shorten(in, 7); got != want {
+			t.Errorf("%q: %q", in, got)
 		}
 	}
 }

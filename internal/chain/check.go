@@ -227,7 +227,7 @@ func (s *subject) findPaths(p profile) {
 		case d.leaf == nil:
 		case p.openssl != "":
 			store, require := s.opensslStore(p, d)
-			d.ways = []way{s.wayOf(p.openssl, d.leaf, given(d.inputs), store, require)}
+			d.ways = []way{s.wayOf(p.openssl, d.leaf, given(d.inputs), store, require, p.purpose)}
 			d.path = d.ways[0].best
 		default:
 			d.path = s.pathOf(p.name, d.leaf, d.pool)

@@ -37,7 +37,11 @@ func (c *generated) best() *path {
 
 // taken is the path that OpenSSL takes, as this package has it.
 func (c *generated) taken() *path {
-	return newProofs().opensslPath(c.leaf, c.untrust, c.store(), now)
+	return c.takenFor(x509.ExtKeyUsageAny)
+}
+
+func (c *generated) takenFor(purpose x509.ExtKeyUsage) *path {
+	return judge{at: now, proofs: newProofs(), purpose: purpose}.opensslPath(c.leaf, c.untrust, c.store())
 }
 
 // widened is the case as crypto/x509 of Go 1.26 reads it. RFC 5280 section
@@ -114,11 +118,12 @@ func (c *generated) golang() ([][]*x509.Certificate, error) {
 }
 
 // openssl is that of openssl verify, for many cases in one process.
-func openssl(tb testing.TB, cases []*generated) (trusted map[int]bool, output string) {
+func openssl(tb testing.TB, cases []*generated, options ...string) (trusted map[int]bool, output string) {
 	tb.Helper()
 	dir := tb.TempDir()
 	var ca, untrusted []*x509.Certificate
-	args := []string{"verify", "-attime", strconv.FormatInt(now.Unix(), 10), "-CAfile", "ca.pem"}
+	args := append([]string{"verify"}, options...)
+	args = append(args, "-attime", strconv.FormatInt(now.Unix(), 10), "-CAfile", "ca.pem")
 	write := func(name string, certs ...*x509.Certificate) {
 		if err := os.WriteFile(filepath.Join(dir, name), pemOf(certs...), 0o600); err != nil {
 			tb.Fatal(err)
@@ -192,6 +197,7 @@ func TestAgreesWithGoAndOpenSSL(t *testing.T) {
 			cases = append(cases, g.next())
 		}
 		trusted, output := openssl(t, cases)
+		x.withPurposes(cases)
 		for _, c := range cases {
 			for _, f := range c.features {
 				x.counts[f]++
@@ -210,7 +216,7 @@ func (x *comparison) complete(n int) {
 		"*rsa.PrivateKey", "*ecdsa.PrivateKey", "ed25519.PrivateKey", "intermediate in the store", "no key identifiers", "OpenSSL takes another path"}
 	if n >= 2000 {
 		want = append(want, "depth 1", "depth 12", "root not trusted", "one missing", "another CA of the name", "host only in the common name", "mail address in the subject",
-			"mail at a host below", "taken away", "added to the store", "last second", "root renewed", "another root of the name", "wrong key identifier", "to be issued again",
+			"mail at a host below", "good but for the purpose sslserver", "good but for the purpose sslclient", "taken away", "added to the store", "last second", "root renewed", "another root of the name", "wrong key identifier", "to be issued again",
 			"critical extension", "signed by another key", "Go accepts what RFC 5280 does not", "Go refuses what RFC 5280 accepts", "OpenSSL is the witness")
 	}
 	for _, f := range want {
@@ -267,11 +273,27 @@ func (x *comparison) withOpenSSL(c *generated, accepts bool, output string) {
 	x.advised(c, best)
 }
 
+// withPurposes compares the path that OpenSSL takes for a server and a client.
+func (x *comparison) withPurposes(cases []*generated) {
+	for name, purpose := range map[string]x509.ExtKeyUsage{"sslserver": x509.ExtKeyUsageServerAuth, "sslclient": x509.ExtKeyUsageClientAuth} {
+		trusted, output := openssl(x.t, cases, "-purpose", name)
+		for _, c := range cases {
+			p := c.takenFor(purpose)
+			if p.valid() != trusted[c.number] {
+				x.t.Errorf("case %d %v, %s: ours %v %+v, openssl %v\n%s", c.number, c.features, name, p.valid(), p.problems, trusted[c.number], about(output, c.number))
+			}
+			if p.complete && p.find(troublePurpose) != nil && len(p.problems) == 1 {
+				x.counts["good but for the purpose "+name]++
+			}
+		}
+	}
+}
+
 // advised does what is advised.
 func (x *comparison) advised(c *generated, best *path) {
 	after := *c
 	after.untrust, after.trusted = slices.Clone(c.untrust), slices.Clone(c.trusted)
-	steps := newProofs().remedies(best, c.untrust, c.store(), now)
+	steps := judge{at: now, proofs: newProofs()}.remedies(best, c.untrust, c.store())
 	if len(steps) == 0 {
 		x.t.Errorf("case %d %v: no advice", c.number, c.features)
 	}

@@ -19,6 +19,7 @@ func cucmRules() []rule {
 		{"self-signed", "a CA has issued the IIS certificate", ruleIISSelfSigned},
 		{"capf-trust", "the root and every intermediate in CAPF-trust", ruleIISTrust},
 		{"path", "the path that OpenSSL takes is the good one", ruleIISPath},
+		{"purpose", "for a TLS server", ruleIISPurpose},
 		{"validity", "within validity", ruleIISValidity},
 		{"hostname", "bears the Online CA Hostname", ruleIISName},
 	}
@@ -79,6 +80,23 @@ func ruleIISPath(s *subject) ([]Finding, string) {
 		}
 		return s.ces(code, code.Row().CurlText, nil)
 	})
+}
+
+// purposeText is libcurl's, with OpenSSL before version 3.
+const purposeText = "SSL certificate problem: unsupported certificate purpose"
+
+const purposeFix = "Have it issued again with the usage that is missing (template: Extensions, Application Policies, Key Usage), or without an extended key usage."
+
+func ruleIISPurpose(s *subject) ([]Finding, string) {
+	var out []Finding
+	for _, t := range s.files.path.problems {
+		if t.kind == troublePurpose {
+			f := s.ces(fault.UntrustedChain, purposeText, s.info(t.cert))
+			f.Basis, f.Detail, f.Fix = Inferred, t.detail, purposeFix
+			out = append(out, f)
+		}
+	}
+	return out, ""
 }
 
 func ruleIISValidity(s *subject) ([]Finding, string) {

@@ -27,6 +27,9 @@ func (j *judge) defects(certs []*x509.Certificate) []problem {
 		if len(c.UnhandledCriticalExtensions) > 0 {
 			add(troubleCritical, c, "%q has a critical extension that is not understood: %s", issuedTo(c), c.UnhandledCriticalExtensions[0])
 		}
+		if why := unfit(c, j.purpose, i == 0); why != "" {
+			add(troublePurpose, c, "%q %s", issuedTo(c), why)
+		}
 		if i == 0 {
 			continue
 		}

@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"crypto/x509"
 	"fmt"
 	"slices"
 )
@@ -210,7 +211,7 @@ func mraRules() []rule {
 
 // callManagerWay is how the CallManager service, unlike Tomcat, verifies.
 func (s *subject) callManagerWay() way {
-	return s.wayOf("the CallManager service", s.files.leaf, given(s.files.inputs), s.peerTrust, true)
+	return s.wayOf("the CallManager service", s.files.leaf, given(s.files.inputs), s.peerTrust, true, x509.ExtKeyUsageAny)
 }
 
 func ruleMRAPath(s *subject) ([]Finding, string) {

@@ -152,11 +152,21 @@ func (g *generator) ca(name string, below int, defects int) *x509.Certificate {
 	if t.IsCA && (g.chance(10) || g.mail && name == "Root") {
 		g.constrain(t)
 	}
+	if g.chance(2) {
+		g.purpose(t)
+	}
 	if g.chance(1) {
 		t.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3, 4, 5}, Critical: true, Value: []byte{5, 0}}}
 		g.feature("critical extension")
 	}
 	return t
+}
+
+// purpose gives a certificate an extended key usage.
+func (g *generator) purpose(t *x509.Certificate) {
+	server, client := x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth
+	t.ExtKeyUsage = [][]x509.ExtKeyUsage{{server}, {client}, {server, client}, {x509.ExtKeyUsageAny}, {x509.ExtKeyUsageMicrosoftServerGatedCrypto}, {x509.ExtKeyUsageCodeSigning}}[g.r.IntN(6)]
+	g.feature("extended key usage")
 }
 
 func (g *generator) constrain(t *x509.Certificate) {
@@ -330,6 +340,10 @@ func (g *generator) leaf(issuer *authority, defects int) {
 		t.Subject.ExtraNames = []pkix.AttributeTypeAndValue{{Type: oidEmail, Value: asn1.RawValue{Tag: asn1.TagIA5String, Bytes: []byte(mails[g.r.IntN(len(mails))])}}}
 		g.feature("mail address in the subject")
 	}
+	if g.chance(50) {
+		g.purpose(t)
+	}
+	t.KeyUsage = []x509.KeyUsage{0, x509.KeyUsageDigitalSignature, x509.KeyUsageKeyEncipherment, x509.KeyUsageKeyAgreement, x509.KeyUsageDataEncipherment}[g.r.IntN(5)]
 	g.dates(t, defects)
 	if g.chance(defects) {
 		issuer = &authority{issuer.cert, testKeys()[g.r.IntN(len(testKeys()))]}

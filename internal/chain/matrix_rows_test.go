@@ -148,6 +148,8 @@ func traversalKind() kind {
 					}
 				}
 			}},
+			{"C no client", "purpose", "", "", wantNegotiation, nil, "", Inferred, leafIs(extended(x509.ExtKeyUsageServerAuth))},
+			{"E no server", "purpose", "", "", wantNegotiation, nil, "", Inferred, func(s *scene) { s.peer = append(s.peer, extended(x509.ExtKeyUsageClientAuth)) }},
 			{"C expired", "validity", "", "", wantNegotiation, nil, "", Inferred, leafIs(expired)},
 			{"E not yet valid", "validity", "", "", wantNegotiation, nil, "", Inferred, func(s *scene) { s.peer = append(s.peer, early) }},
 			{"stores without the intermediate", "ssh-tunnels", "", "", wantNoTunnels, nil, "", Documented, func(s *scene) {
@@ -220,6 +222,7 @@ func cucmKind() kind {
 			{"root not trusted", "capf-trust", "", "untrusted-chain", wantNoIssuer, nil, "ces/untrusted-chain", Documented, noTrust("root")},
 			{"an intermediate that is no CA", "capf-trust", "", "untrusted-chain", wantNoIssuer, nil, "ces/untrusted-chain", Inferred, interNoCA},
 			{"a cross certificate before the good one", "path", "", "untrusted-chain", wantNoIssuer, nil, "ces/untrusted-chain", Inferred, crossFirst},
+			{"no server", "purpose", "", "untrusted-chain", "SSL certificate problem: unsupported certificate purpose", nil, "", Inferred, leafIs(extended(x509.ExtKeyUsageClientAuth))},
 			{"not yet valid", "validity", "", "not-yet-valid", "SSL certificate problem: certificate is not yet valid", nil, "", Documented, leafIs(early)},
 			{"expired", "validity", "", "expired", "SSL certificate problem: certificate has expired", nil, "", Inferred, leafIs(expired)},
 			{"another host", "hostname", "", "name-mismatch", "SSL: certificate subject name 'lab-dc' does not match target host name 'lab-dc.michamen.com'", nil, "ces/name-mismatch", Documented, func(s *scene) { s.cn = "lab-dc" }},

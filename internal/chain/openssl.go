@@ -8,13 +8,12 @@ import (
 	"math/big"
 	"slices"
 	"strings"
-	"time"
 )
 
 // opensslBuilder builds the one path that OpenSSL builds, and judges that. Sources:
 // openssl-verification-options(1), "Certification Path Building" and
 // "Certification Path Validation", of OpenSSL 3.0, without the options that
-// appliances do not set (partial chains, strict checks, purposes):
+// appliances do not set (partial chains, strict checks):
 //
 //   - The trust store is asked first. Once it has given an issuer, what the
 //     other party sent is not looked at again.
@@ -34,9 +33,11 @@ type opensslBuilder struct {
 }
 
 // opensslPath returns OpenSSL's path from leaf, for what a party sends, in its
-// order, and a trust store. The signatures count against the limit of the check.
-func (p *proofs) opensslPath(leaf *x509.Certificate, sent []*x509.Certificate, store *pool, at time.Time) *path {
-	b := &opensslBuilder{judge: judge{anchors: store, at: at, proofs: p, openssl: true},
+// order, and a trust store. Of the judge, the time, the purpose and the proofs
+// count; the signatures count against the limit of the check.
+func (j judge) opensslPath(leaf *x509.Certificate, sent []*x509.Certificate, store *pool) *path {
+	p := j.proofs
+	b := &opensslBuilder{judge: judge{anchors: store, at: j.at, proofs: p, openssl: true, purpose: j.purpose},
 		sent: slices.Clone(sent), chain: []*x509.Certificate{leaf}}
 	out := &path{complete: b.build(), certs: b.chain}
 	if !out.complete {
@@ -191,6 +192,29 @@ func fitsAlgorithm(issuer, c *x509.Certificate) bool {
 		want = x509.Ed25519
 	}
 	return want == x509.UnknownPublicKeyAlgorithm || want == issuer.PublicKeyAlgorithm
+}
+
+// unfit says why a certificate, or a CA above it, is not for a purpose (the same
+// page, "Extended Key Usage" and "Key usage"), or returns "". An extended key
+// usage that is there must name the purpose, in CAs as well; any does not do.
+func unfit(c *x509.Certificate, purpose x509.ExtKeyUsage, leaf bool) string {
+	party, usage := "server", x509.KeyUsageDigitalSignature|x509.KeyUsageKeyEncipherment|x509.KeyUsageKeyAgreement
+	gated := false
+	switch purpose {
+	case x509.ExtKeyUsageServerAuth:
+		gated = hasEKU(c, x509.ExtKeyUsageNetscapeServerGatedCrypto) || hasEKU(c, x509.ExtKeyUsageMicrosoftServerGatedCrypto)
+	case x509.ExtKeyUsageClientAuth:
+		party, usage = "client", x509.KeyUsageDigitalSignature|x509.KeyUsageKeyAgreement
+	default:
+		return ""
+	}
+	switch {
+	case len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) > 0 && !hasEKU(c, purpose) && !gated:
+		return fmt.Sprintf("is not for a TLS %s: its extended key usage lacks %s; it is: %s", party, ekuNames[purpose], listEKU(c))
+	case leaf && c.KeyUsage != 0 && c.KeyUsage&usage == 0:
+		return fmt.Sprintf("is not for a TLS %s: its key usage is: %s", party, listKeyUsage(c.KeyUsage))
+	}
+	return ""
 }
 
 // subjectHosts are the DNS names to which OpenSSL applies name constraints: the

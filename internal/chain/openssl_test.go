@@ -142,7 +142,8 @@ func TestSeveralRemedies(t *testing.T) {
 	crossHigh, crossLow := issueKey(t, other, high.key, "High", asCA), issueKey(t, other, low.key, "Low", asCA)
 	g := &generated{leaf: leaf.cert, untrust: certsOf(crossLow, low, crossHigh, high), trusted: certsOf(root)}
 	var away []*x509.Certificate
-	for _, r := range newProofs().remedies(g.best(), g.untrust, g.store(), now) {
+	j := judge{at: now, proofs: newProofs()}
+	for _, r := range j.remedies(g.best(), g.untrust, g.store()) {
 		if r.add || r.again {
 			t.Errorf("%+v", r)
 		}

@@ -22,6 +22,7 @@ const (
 	troublePathLength   trouble = "path-length"
 	troubleName         trouble = "name-constraint"
 	troubleCritical     trouble = "critical-extension"
+	troublePurpose      trouble = "purpose"
 	troubleNoIssuer     trouble = "issuer-missing"
 	troubleSignature    trouble = "bad-signature"
 	troubleUntrusted    trouble = "root-untrusted"
@@ -64,6 +65,9 @@ type judge struct {
 	proofs  *proofs
 	// openssl judges as OpenSSL does where that departs from RFC 5280.
 	openssl bool
+	// purpose is what the certificate is to be used for in TLS, serverAuth or
+	// clientAuth; the zero value asks for none. OpenSSL's rules only.
+	purpose x509.ExtKeyUsage
 }
 
 // valid says whether the path leads to an anchor and has no defect.

@@ -17,6 +17,7 @@
 package chain
 
 import (
+	"crypto/x509"
 	"fmt"
 	"strings"
 )
@@ -56,6 +57,8 @@ type profile struct {
 	complete bool
 	// openssl names who verifies with OpenSSL, which looks for one path only.
 	openssl string
+	// purpose is what OpenSSL asks of the certificate in TLS, if it does.
+	purpose x509.ExtKeyUsage
 	// leafOnly says that the file holds the appliance's certificate alone.
 	leafOnly bool
 }
@@ -71,7 +74,7 @@ func profiles() []profile {
 		{name: ExpresswayMRA, title: "Unified CM: login of Mobile and Remote Access users through an Expressway-C", wants: "the Expressway-C's certificate; --trust is tomcat-trust, --peer-trust is callmanager-trust", rules: mraRules, needs: []string{"--trust"}},
 		{name: Jabber, title: "Jabber: connection to an Expressway-E", wants: "the Expressway-E's certificate; --verify-name is the domain", rules: jabberRules, needs: []string{"--verify-name"}},
 		{name: CAPFLSC, title: "phone and Unified CM: a Locally Significant Certificate", wants: "the LSC and the chain of its CA", rules: lscRules, openssl: unifiedCM},
-		{name: CUCMIIS, title: "Unified CM: the IIS certificate that the CAPF Online CA connects to", wants: "the chain that IIS sends; --trust is CAPF-trust", rules: cucmRules, openssl: "the registration authority of Unified CM", needs: []string{"--trust", "--verify-name"}},
+		{name: CUCMIIS, title: "Unified CM: the IIS certificate that the CAPF Online CA connects to", wants: "the chain that IIS sends; --trust is CAPF-trust", rules: cucmRules, openssl: "the registration authority of Unified CM", purpose: x509.ExtKeyUsageServerAuth, needs: []string{"--trust", "--verify-name"}},
 	}
 }
 

@@ -17,6 +17,7 @@ func traversalRules() []rule {
 		{"trust-e", "the Expressway-E trusts both chains", func(s *subject) ([]Finding, string) { return s.zoneTrust(expresswayE) }},
 		{"chain", "each CA may issue what it has issued", ruleZoneChain},
 		{"path", "the path that OpenSSL takes is the good one", ruleZonePath},
+		{"purpose", "C for a TLS client, E for a TLS server", ruleZonePurpose},
 		{"validity", "within validity on both sides", ruleZoneValidity},
 		{"ssh-tunnels", "every intermediate in every trust store", ruleTunnels},
 	}
@@ -83,14 +84,15 @@ const (
 func (s *subject) zoneWays() {
 	for _, d := range []struct {
 		*side
-		store *pool
-	}{{&s.files, s.trust}, {&s.peer, s.peerTrust}} {
+		store   *pool
+		purpose x509.ExtKeyUsage
+	}{{&s.files, s.trust, x509.ExtKeyUsageClientAuth}, {&s.peer, s.peerTrust, x509.ExtKeyUsageServerAuth}} {
 		for _, leaf := range d.leaves {
 			sent := given(d.inputs)
 			if !slices.ContainsFunc(sent, func(c *x509.Certificate) bool { return c.IsCA }) {
-				sent = append(sent, s.proofs.opensslPath(leaf, nil, d.store, s.At).certs[1:]...)
+				sent = append(sent, judge{at: s.At, proofs: s.proofs}.opensslPath(leaf, nil, d.store).certs[1:]...)
 			}
-			d.ways = append(d.ways, s.wayOf(expresswayC, leaf, sent, s.trust, false), s.wayOf(expresswayE, leaf, sent, s.peerTrust, false))
+			d.ways = append(d.ways, s.wayOf(expresswayC, leaf, sent, s.trust, false, d.purpose), s.wayOf(expresswayE, leaf, sent, s.peerTrust, false, d.purpose))
 		}
 		if len(d.ways) > 0 {
 			d.path = d.ways[0].best
@@ -145,6 +147,12 @@ func ruleZoneChain(s *subject) ([]Finding, string) {
 
 func ruleZonePath(s *subject) ([]Finding, string) {
 	return s.pathRule(slices.Concat(s.files.ways, s.peer.ways), func(trouble) Finding { return negotiation(Inferred) })
+}
+
+// ruleZonePurpose: the Expressway-C connects to the Expressway-E, and each
+// verifies the other's certificate.
+func ruleZonePurpose(s *subject) ([]Finding, string) {
+	return s.zoneProblems([]trouble{troublePurpose}, purposeFix), ""
 }
 
 func ruleZoneValidity(s *subject) ([]Finding, string) {

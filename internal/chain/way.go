@@ -6,24 +6,25 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 )
 
 // way is what an appliance that verifies with OpenSSL makes of a certificate:
 // the path that it takes, and the best of all that there are.
 type way struct {
 	who         string // verifies, for example "the Expressway-C"
+	judge       judge
 	sent        []*x509.Certificate
 	store       *pool
 	taken, best *path
 }
 
 // wayOf finds out for what a party sends and what the verifier trusts. If it is
-// required, the trust store must hold every CA of the best path.
-func (s *subject) wayOf(who string, leaf *x509.Certificate, sent []*x509.Certificate, store *pool, require bool) way {
-	j := judge{anchors: store.opensslRoots(), store: store, require: require, at: s.At, proofs: s.proofs, openssl: true}
-	w := way{who: who, sent: sent, store: store,
-		taken: s.proofs.opensslPath(leaf, sent, store, s.At),
+// required, the trust store must hold every CA of the best path. The purpose is
+// serverAuth, clientAuth, or none.
+func (s *subject) wayOf(who string, leaf *x509.Certificate, sent []*x509.Certificate, store *pool, require bool, purpose x509.ExtKeyUsage) way {
+	j := judge{anchors: store.opensslRoots(), store: store, require: require, at: s.At, proofs: s.proofs, openssl: true, purpose: purpose}
+	w := way{who: who, judge: j, sent: sent, store: store,
+		taken: j.opensslPath(leaf, sent, store),
 		best:  j.findPath(leaf, newPool([]*x509.Certificate{leaf}, sent, store.certs))}
 	switch {
 	case w.missed():
@@ -33,7 +34,7 @@ func (s *subject) wayOf(who string, leaf *x509.Certificate, sent []*x509.Certifi
 		j.anchors = store
 		p := &path{certs: w.taken.certs, complete: true, rival: w.best.rival, steps: w.best.steps}
 		p.problems = j.defects(p.certs)
-		if t := s.otherOrder(leaf, sent, store); t != nil {
+		if t := j.otherOrder(leaf, sent, store); t != nil {
 			p.rival = t
 		}
 		w.best = p
@@ -43,12 +44,12 @@ func (s *subject) wayOf(who string, leaf *x509.Certificate, sent []*x509.Certifi
 
 // otherOrder returns what OpenSSL would run into if certificates came in the
 // reverse order. How an appliance orders its trust store is not known.
-func (s *subject) otherOrder(leaf *x509.Certificate, sent []*x509.Certificate, store *pool) *problem {
+func (j judge) otherOrder(leaf *x509.Certificate, sent []*x509.Certificate, store *pool) *problem {
 	backwards := slices.Clone(store.certs)
 	slices.Reverse(backwards)
 	last := slices.Clone(sent)
 	slices.Reverse(last)
-	if other := s.proofs.opensslPath(leaf, last, newPool(backwards), s.At); !other.valid() {
+	if other := j.opensslPath(leaf, last, newPool(backwards)); !other.valid() {
 		return &other.problems[0]
 	}
 	return nil
@@ -97,7 +98,7 @@ func (s *subject) pathRule(ways []way, text func(t trouble) Finding) ([]Finding,
 // missedWay is the finding on a path that OpenSSL misses.
 func (s *subject) missedWay(w way, text func(t trouble) Finding) Finding {
 	t := w.taken.newProblems(w.best)[0]
-	steps := s.proofs.remedies(w.best, w.sent, w.store, s.At)
+	steps := w.judge.remedies(w.best, w.sent, w.store)
 	f := text(t.kind)
 	f.Level, f.Basis, f.Certificate = Error, Inferred, s.info(w.best.certs[0])
 	f.Detail = fmt.Sprintf("a path exists (%s), but %s verifies with OpenSSL, which takes another one and does not come back: %s", pathNames(w.best), w.who, t.detail)
@@ -154,11 +155,11 @@ type remedy struct {
 // remedies says what to do so that OpenSSL takes the path best, which must be a
 // good one, and not another. Each step brings OpenSSL further along that path.
 // The result is empty where it takes best already.
-func (p *proofs) remedies(best *path, sent []*x509.Certificate, store *pool, at time.Time) []remedy {
+func (j judge) remedies(best *path, sent []*x509.Certificate, store *pool) []remedy {
 	var out []remedy
 	sent, trusted := slices.Clone(sent), slices.Clone(store.certs)
 	for len(out) < maxRemedies {
-		got := p.opensslPath(best.certs[0], sent, newPool(trusted), at)
+		got := j.opensslPath(best.certs[0], sent, newPool(trusted))
 		if len(got.newProblems(best)) == 0 {
 			break
 		}

@@ -316,7 +316,12 @@ func (x *comparison) advised(c *generated, best *path) {
 		}
 	}
 	x.look(&after, true, ": OK")
-	x.look(c.alone(best.certs), true, ": OK")
+	// Alone, the path is good if the key identifiers fit: OpenSSL wants them to.
+	if slices.ContainsFunc(best.certs[1:], func(ca *x509.Certificate) bool { return !fitsKeyID(ca, best.certs[slices.Index(best.certs, ca)-1]) }) {
+		x.look(c.alone(best.certs), false, "unable to get")
+	} else {
+		x.look(c.alone(best.certs), true, ": OK")
+	}
 }
 
 // look asks OpenSSL about a case that has been made of another one.

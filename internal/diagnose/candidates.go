@@ -47,9 +47,9 @@ var roads = func() map[fault.Code]road {
 }()
 
 // neverMeant are the codes that no log of the product is ever explained by:
-// they stand for what has no code, for a mistake of this program, or for what
-// shows no failure.
-var neverMeant = []fault.Code{fault.Unknown, fault.Internal, fault.Canceled, fault.DiskFull}
+// they stand for what has no code, for a mistake of this program, or for a
+// program that was interrupted.
+var neverMeant = []fault.Code{fault.Unknown, fault.Internal, fault.Canceled}
 
 // candidates are the faults that agree with everything that is there of an
 // enrolment: those given, as the likelier ones, and behind them the others of

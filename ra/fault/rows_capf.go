@@ -1,0 +1,96 @@
+package fault
+
+// capfRows are the failures of CAPF and its devices.
+var capfRows = map[Code]Row{
+	AuthString: {
+		Name: "auth-string", Symptom: "the phone gave a wrong authentication string",
+		Cause: "The string typed at the phone is not the one in its configuration.",
+		Fix:   "Type the string that the device's page shows, or schedule the operation by null string.",
+		EST:   ESTNone, Retry: AfterFix, DeviceStatus: 10, Operation: 3,
+		Shows: []Sighting{{LogCAPF, "CAPF_OP_FAIL_INVALID_AUTH_STR"}},
+	},
+	AuthStringLockout: {
+		Name: "auth-string-lockout", Symptom: "the phone gave a wrong authentication string too often",
+		Cause: "After ten wrong strings CAPF refuses the device for ten minutes.",
+		Fix:   "Wait ten minutes, then type the right string.",
+		EST:   ESTNone, Retry: Later, DeviceStatus: 10, Operation: 3,
+		Shows: []Sighting{{LogCAPF, "CAPF_OP_FAIL_INVALID_AUTH_STR"}},
+	},
+	DeadlinePassed: {
+		Name: "deadline-passed", Symptom: "the phone came after the operation's deadline",
+		Cause: "The operation was to finish by a time that has passed (Operation Completes By).",
+		Fix:   "Schedule the operation again with a later deadline.",
+		EST:   ESTNone, Retry: AfterFix, DeviceStatus: 17, Operation: 11,
+		Shows: []Sighting{{LogCAPF, "CAPF_OP_FAIL_LATE_REQUEST"}},
+	},
+	KeygenTimeout: {
+		Name: "keygen-timeout", Symptom: "the phone did not generate its key in time",
+		Cause: "The key is too large for the phone's processor, or the phone died meanwhile.",
+		Fix:   "Choose a smaller key, or allow more time for key generation.",
+		EST:   ESTNone, Retry: Later, DeviceStatus: 14, Operation: 8,
+		Shows: []Sighting{{LogCAPF, "CAPF_OP_FAIL_OP_TIMED_OUT"}},
+	},
+	PhoneUnreachable: {
+		Name: "phone-unreachable", Symptom: "the connection to the phone was lost",
+		Cause: "The phone closed the connection or stopped answering in the middle of its operation.",
+		Fix:   "Look at the phone's own log and the network; the phone tries again by itself.",
+		EST:   ESTNone, Retry: Later, DeviceStatus: 13, Operation: 7,
+		Shows: []Sighting{{LogCAPF, "CAPF_OP_FAIL_PHONE_COMM_ERROR"}},
+	},
+	DeviceCannotSign: {
+		Name: "device-cannot-sign", Symptom: "the device cannot sign a certificate request",
+		Cause: "The device does not take part in the exchange by which CAPF has a request signed, so no online or offline CA can issue for it.",
+		Fix:   "Let CAPF itself issue for this device.",
+		EST:   ESTNone, Retry: AfterFix, DeviceStatus: 6, Operation: 2,
+		Shows: []Sighting{{LogCAPF, "device cannot sign CSR"}},
+	},
+	UnknownDevice: {
+		Name: "unknown-device", Symptom: "CAPF does not know the device",
+		Cause: "No device of that name is in the device table.",
+		Fix:   "Add the device, with the exact name that the phone gives.",
+		EST:   ESTNone, Retry: AfterFix, Operation: 2,
+		Shows: []Sighting{{LogCAPF, "CAPF does not know the device"}},
+	},
+	InvalidLSC: {
+		Name: "invalid-lsc", Symptom: "the phone's LSC was not accepted",
+		Cause: "The LSC that the phone authenticated with does not lead to a trusted CA, is out of its validity, or names another device.",
+		Fix:   "Import the CA's chain into CAPF-trust, or authenticate by string and install a new LSC.",
+		EST:   ESTNone, Retry: AfterFix, DeviceStatus: 9, Operation: 4,
+		Shows: []Sighting{{LogCAPF, "CAPF_OP_FAIL_INVALID_LSC"}, {LogCAPF, "the phone's LSC was not accepted"}},
+	},
+	InvalidMIC: {
+		Name: "invalid-mic", Symptom: "the phone's MIC was not accepted",
+		Cause: "The MIC that the phone authenticated with does not lead to a trusted manufacturing CA, is out of its validity, or names another device.",
+		Fix:   "Import the manufacturing CA's chain into CAPF-trust, or authenticate by string.",
+		EST:   ESTNone, Retry: AfterFix, DeviceStatus: 11, Operation: 5,
+		Shows: []Sighting{{LogCAPF, "CAPF_OP_FAIL_INVALID_MIC"}},
+	},
+	ECUnsupported: {
+		Name: "ec-unsupported", Symptom: "the device does not support EC keys",
+		Cause: "EC keys need version 3 of the CAPF protocol, and the device speaks an older one.",
+		Fix:   "Set the device's key order to RSA Only, or to EC Preferred, RSA Backup.",
+		EST:   ESTNone, Retry: AfterFix, DeviceStatus: 34, Operation: 2,
+		Shows: []Sighting{{LogCAPF, "the device does not support EC keys"}},
+	},
+	StaleLSC: {
+		Name: "stale-lsc", Symptom: "the device holds an LSC of an earlier issuer",
+		Cause: "The issuer of LSCs was changed or renewed, and the device has not been given a new LSC since.",
+		Fix:   "List such devices (utils capf stale-lsc list; onlineca stale-lsc list) and schedule an upgrade for them.",
+		EST:   ESTNone, Retry: AfterFix,
+		Shows: []Sighting{{DeviceTable, "lscissuername is another than the issuer of today's LSCs"}, {LogOwn, "code stale-lsc"}},
+	},
+	CAPFTrustMissing: {
+		Name: "capf-trust-missing", Symptom: "the CA's chain is missing from a trust store",
+		Cause: "The certificates of the CA that issues LSCs are not in CAPF-trust or CallManager-trust, so LSCs are issued but not accepted.",
+		Fix:   "Import the root and every intermediate into CAPF-trust and CallManager-trust, and restart the services.",
+		EST:   ESTNone, Retry: AfterFix, DeviceStatus: 9, Operation: 4,
+		Shows: []Sighting{{LogCAPF, "CAPF_OP_FAIL_INVALID_LSC"}, {LogOwn, "code capf-trust-missing"}},
+	},
+	CAPFCertificate: {
+		Name: "capf-certificate", Symptom: "phones do not accept CAPF's own certificate",
+		Cause: "CAPF's certificate lacks CA:TRUE with path length 0, or the key usages digitalSignature and keyCertSign.",
+		Fix:   "Regenerate CAPF's certificate with these extensions, update the phones' trust list and reset them.",
+		EST:   ESTNone, Retry: AfterFix,
+		Shows: []Sighting{{LogCAPF, "failed: remote error: tls: bad certificate"}},
+	},
+}

@@ -31,13 +31,32 @@ type AuditLine struct {
 	Record       string    `json:"record"`
 }
 
-// OpenAudit opens an audit log for appending, readable by its owner alone.
+// OpenAudit opens an audit log for appending, readable by its owner alone. Half
+// a line, which is what a machine leaves that lost its power, is ended.
 func OpenAudit(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fault.New(fault.DiskFull, "open the audit log", err)
 	}
+	if err := endLine(f); err != nil {
+		_ = f.Close() // err says what is wrong
+		return nil, fault.New(fault.DiskFull, "open the audit log", err)
+	}
 	return f, nil
+}
+
+// endLine sees to it that a file ends with a line break, if it can be read.
+func endLine(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return err
+	}
+	last := make([]byte, 1)
+	if _, err := f.ReadAt(last, info.Size()-1); err != nil || last[0] == '\n' {
+		return err
+	}
+	_, err = f.WriteString("\n")
+	return err
 }
 
 // audit writes a line for every certificate, before the certificate is noted in

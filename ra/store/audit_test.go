@@ -10,6 +10,9 @@ import (
 	"encoding/asn1"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -141,4 +144,73 @@ func withChallenge(t *testing.T, der []byte, password string, key *ecdsa.Private
 		t.Fatal(err)
 	}
 	return csr
+}
+
+// fullDisk takes half of the second line, nothing for a while, and then all.
+type fullDisk struct {
+	bytes.Buffer
+	writes int
+}
+
+func (f *fullDisk) Write(p []byte) (int, error) {
+	f.writes++
+	switch {
+	case f.writes == 2:
+		n, _ := f.Buffer.Write(p[:len(p)/2])
+		return n, syscall.ENOSPC
+	case f.writes > 2 && f.writes < 5:
+		return 0, syscall.ENOSPC
+	}
+	return f.Buffer.Write(p)
+}
+
+// A disk that is full in the middle of a line spoils no other line.
+func TestAuditLinesAfterAFullDisk(t *testing.T) {
+	disk := new(fullDisk)
+	durable(t, 7, func(c *store.Config) { c.Audit = disk }, func(t *testing.T, b *bench) {
+		for i := range 3 {
+			b.enroll(storetest.Request(t, fmt.Sprint("SEP", i), "ciscora"))
+			b.sleep(time.Minute)
+		}
+		whole, broken := map[string]bool{}, 0
+		for s := bufio.NewScanner(bytes.NewReader(disk.Bytes())); s.Scan(); {
+			var l store.AuditLine
+			if json.Unmarshal(s.Bytes(), &l) != nil {
+				broken++
+				continue
+			}
+			whole[l.Serial] = true
+		}
+		if len(whole) != 3 || broken != 1 {
+			t.Errorf("%d certificates and %d broken lines, want 3 and 1:\n%s", len(whole), broken, disk.String())
+		}
+	})
+}
+
+// Half a line that a machine left which lost its power is ended first.
+func TestOpenAuditEndsHalfALine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	for before, want := range map[string]string{"": "new\n", "whole\n": "whole\nnew\n", `{"time":"20`: "{\"time\":\"20\nnew\n"} {
+		if err := os.WriteFile(path, []byte(before), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := store.OpenAudit(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString("new\n"); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(path); string(got) != want || err != nil {
+			t.Errorf("%q became %q, want %q; %v", before, got, want, err)
+		}
+	}
+	if f, err := store.OpenAudit(os.DevNull); err != nil {
+		t.Error(err)
+	} else if err := f.Close(); err != nil {
+		t.Error(err)
+	}
 }

@@ -378,8 +378,11 @@ func (a *analysis) byRV(e *enrolment) *verdict {
 		}
 		return v
 	}
-	if s.rv == fault.ESTCAEnrollRetry {
+	switch s.rv {
+	case fault.ESTCAEnrollRetry:
 		return a.toldToWait(e)
+	case fault.ESTSSLConnect:
+		return noHandshake(waited)
 	}
 	codes := ofRV(s.rv)
 	if len(codes) == 1 {
@@ -388,6 +391,31 @@ func (a *analysis) byRV(e *enrolment) *verdict {
 	v := a.unsure(e, "", codes...)
 	if len(v.codes) == 0 {
 		v.note = fmt.Sprintf("CAPF's EST client came back with %d (%s), which no fault of the table stands for.", s.rv, fault.ESTName(s.rv))
+	}
+	return v
+}
+
+// atOnce is how soon a handshake fails that is refused, in milliseconds: one
+// that takes longer may have run out of time.
+const atOnce = 200
+
+// noHandshake: CAPF and the EST server did not come to terms over TLS. Who
+// refused whom CAPF does not say, and a handshake that took its time was
+// perhaps not refused at all.
+func noHandshake(waited int64) *verdict {
+	v := &verdict{
+		codes: []fault.Code{fault.ESTServerTrust, fault.ClientCertificate, fault.ESTUnreachable}, sure: Likely,
+		note: "The TLS handshake between CAPF and the registration authority failed. Which side ended it, and why, CAPF does not say.",
+	}
+	if waited < atOnce {
+		return v
+	}
+	v.sure = Unsure
+	v.note += fmt.Sprintf(" It took %s: perhaps the registration authority did not answer.", ms(waited))
+	for _, c := range fault.Codes() {
+		if c.Row().EST == fault.ESTSSLRead && !slices.Contains(neverMeant, c) {
+			v.codes = append(v.codes, c)
+		}
 	}
 	return v
 }

@@ -115,3 +115,19 @@ func TestOwnLog(t *testing.T) {
 		t.Errorf("%+v\n%s", r.Totals, text(t, r))
 	}
 }
+
+// A TLS handshake with the EST server that fails at once was refused by one of
+// the two; one that takes long can have any reason for which nobody answers.
+func TestNoHandshake(t *testing.T) {
+	for after, sure := range map[time.Duration]diagnose.Confidence{20 * time.Millisecond: diagnose.Likely, 10 * time.Second: diagnose.Unsure} {
+		w := newWorld(24)
+		device := w.enrol(noon, ending{rv: 38, after: after})
+		dir := t.TempDir()
+		w.write(t, dir)
+		e := find(run(t, diagnose.Options{Paths: []string{dir}}), device)
+		if e == nil || e.Finding == nil || e.Finding.Confidence != sure || e.Finding.Codes[0] != "est-server-trust" ||
+			slices.Contains(e.Finding.Codes, "ntlm-disabled") != (sure == diagnose.Unsure) {
+			t.Errorf("after %v: %+v", after, e.Finding)
+		}
+	}
+}

@@ -20,9 +20,10 @@ import (
 
 // Exit codes. A command may end with others of its own, which its help lists.
 const (
-	exitFailed      = 1
-	exitUsage       = 2
-	exitInterrupted = 130
+	exitFailed       = 1
+	exitUsage        = 2
+	exitLoginRefused = 3 // of serve
+	exitInterrupted  = 130
 )
 
 func main() {

@@ -180,7 +180,11 @@ func TestServeFails(t *testing.T) {
 			config := filepath.Join(dir, strings.ReplaceAll(name, " ", "-")+"-onlineca.yaml")
 			write(t, config, text)
 			r := onlineca(t, "serve", "--config", config)
-			r.want(t, 1, f.texts...)
+			code := exitFailed
+			if name == "wrong password" { // not to be tried again and again
+				code = exitLoginRefused
+			}
+			r.want(t, code, f.texts...)
 			if strings.Contains(r.stderr+r.stdout, "not the password") {
 				t.Error("the password is shown")
 			}

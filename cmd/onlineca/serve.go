@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/onlineca/onlineca/internal/app"
+	"github.com/onlineca/onlineca/ra/fault"
 )
 
 func newServeCmd() *cobra.Command {
@@ -21,20 +23,37 @@ any other EST client, in front of AD CS Web Enrollment (/certsrv).
 
 At the start it logs in to certsrv and fetches the CA's chain; if either fails
 it says why and ends. Ctrl-C or SIGTERM ends it after the requests under way;
-SIGHUP reads the settings, certificates and user lists again.`,
+SIGHUP reads the settings, certificates and user lists again.
+
+Exit status: 0 it was told to end, 1 something failed, 2 usage, 3 Windows refused
+the account of certsrv.username: whoever starts it again and again by itself must
+not do so then, for each start counts towards locking the account.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			reload := make(chan os.Signal, 1)
 			signal.Notify(reload, syscall.SIGHUP)
 			defer signal.Stop(reload)
-			return app.Serve(cmd.Context(), app.ServeOptions{
+			err := app.Serve(cmd.Context(), app.ServeOptions{
 				Config: config, Out: cmd.OutOrStdout(), Stderr: cmd.ErrOrStderr(), Reload: reload,
 			})
+			if errors.Is(err, fault.BadCredentials) || errors.Is(err, fault.EPARequired) {
+				return loginRefused{err}
+			}
+			return err
 		},
 	}
 	configFlag(cmd, &config)
 	return cmd
 }
+
+// loginRefused is a start that ended because Windows refused the account.
+type loginRefused struct{ error }
+
+// Unwrap returns the refusal.
+func (l loginRefused) Unwrap() error { return l.error }
+
+// ExitCode returns 3.
+func (loginRefused) ExitCode() int { return exitLoginRefused }
 
 func newHealthcheckCmd() *cobra.Command {
 	var config string

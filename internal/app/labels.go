@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"crypto/x509"
 	"fmt"
 	"maps"
@@ -77,6 +78,9 @@ func (l *LabelSettings) auth(clientCAs []*x509.Certificate, passwords ra.Authent
 			return auth, err
 		}
 		auth.Tokens = tokens
+		if auth.Basic == nil { // otherwise what is no token is counted there
+			auth.Tokens = limitTokens(tokens, a.Tokens, ledger)
+		}
 	}
 	if len(clientCAs) > 0 || a.OwnChain {
 		subject, err := pattern(a.Subject)
@@ -92,6 +96,28 @@ func (l *LabelSettings) auth(clientCAs []*x509.Certificate, passwords ra.Authent
 		}
 	}
 	return auth, nil
+}
+
+// limitedTokens are one-time passwords of which not many are looked at.
+type limitedTokens struct {
+	*ra.TokenFile
+	limit ra.Authenticator
+}
+
+// Authenticate asks the file, if that is allowed.
+func (l limitedTokens) Authenticate(ctx context.Context, c ra.Credentials) error {
+	return l.limit.Authenticate(ctx, c)
+}
+
+// tokensPerDevice is how many refusals a device's name may have: many, since no
+// guess has a chance against 128 bits, and a stranger must not keep the device
+// out. What a stranger is stopped by is the limit of his address.
+const tokensPerDevice = 1000
+
+func limitTokens(tokens *ra.TokenFile, path string, ledger ra.Ledger) limitedTokens {
+	return limitedTokens{tokens, ra.NewAttempts(tokens, ra.AttemptsConfig{
+		PerAccount: tokensPerDevice, Scope: "tokens " + path, Ledger: ledger, Local: true, Lease: localLease,
+	})}
 }
 
 // keyUsageWords are the words of key_usages, spelt as OpenSSL does.

@@ -15,10 +15,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/onlineca/onlineca/ra"
 	"github.com/onlineca/onlineca/testenv"
 )
 
@@ -180,5 +182,44 @@ func TestRestartsGrantNoMorePasswords(t *testing.T) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) || bytes.Contains(raw, []byte("wrong-password")) {
 			t.Errorf("%s: %v, or it holds a password", path, err)
 		}
+	}
+}
+
+// Who tries one-time passwords is stopped by the limit of the address, and the
+// device itself, elsewhere, is not.
+func TestTokensAreNotGuessedForLong(t *testing.T) {
+	m := testenv.New(t, testenv.Config{})
+	s := remembering(t, m)
+	s.EST.Auth = AuthSettings{Tokens: filepath.Join(t.TempDir(), "tokens"), Require: "any"}
+	tokens, err := ra.OpenTokenFile(s.EST.Auth.Tokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	right, err := tokens.Create("SEP001122334455", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.EST.TrustedProxies = []string{"127.0.0.1"}
+	x := startSite(t, s, hostParts(t, m))
+	try := func(addr, password string) (int, string) {
+		status, _, body, err := x.tryEnroll("simpleenroll", func(r *http.Request) {
+			r.Header.Set("X-Forwarded-For", addr)
+			r.SetBasicAuth("SEP001122334455", password)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return status, body
+	}
+	for n := range 20 {
+		if status, body := try("192.0.2.1", fmt.Sprint("guess-", n)); status != http.StatusUnauthorized || !strings.Contains(body, "bad-credentials") {
+			t.Fatalf("guess %d: %d %s", n, status, body)
+		}
+	}
+	if status, body := try("192.0.2.1", right); status != http.StatusUnauthorized || !strings.Contains(body, "login-suspended") {
+		t.Errorf("after 20 guesses: %d %s", status, body)
+	}
+	if status, body := try("192.0.2.2", right); status != http.StatusOK {
+		t.Errorf("the device: %d %s", status, body)
 	}
 }

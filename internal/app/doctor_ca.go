@@ -184,7 +184,7 @@ func (c *checkup) checkCAChain(ctx context.Context, st *DoctorStep) {
 	}
 	c.caChain = certs
 	now := time.Now()
-	st.say("%s, %s until %s", certificates(len(certs)), issuedTo(certs[0]), day(certs[0].NotAfter))
+	st.say("%s, %s until %s", certificates(len(certs)), chain.IssuedTo(certs[0]), day(certs[0].NotAfter))
 	for i, cert := range certs {
 		st.Certificates = append(st.Certificates, describeCertificate(i+1, cert))
 		judgeCA(st, cert, now)
@@ -198,13 +198,13 @@ func judgeCA(st *DoctorStep, cert *x509.Certificate, now time.Time) {
 	}
 	switch {
 	case now.After(cert.NotAfter):
-		p := st.fail(fault.Expired, "the CA certificate of %q expired on %s", issuedTo(cert), stamp(cert.NotAfter))
+		p := st.fail(fault.Expired, "the CA certificate of %q expired on %s", chain.IssuedTo(cert), stamp(cert.NotAfter))
 		p.Cause, p.Fix = "A CA whose certificate has expired issues nothing that anybody accepts.", "Renew the CA's certificate."
 	case now.Before(cert.NotBefore):
-		p := st.fail(fault.NotYetValid, "the CA certificate of %q is not valid before %s", issuedTo(cert), stamp(cert.NotBefore))
+		p := st.fail(fault.NotYetValid, "the CA certificate of %q is not valid before %s", chain.IssuedTo(cert), stamp(cert.NotBefore))
 		p.Cause, p.Fix = "By the clock of this machine the CA's validity has not begun.", "Correct the clock here or on the CA."
 	case cert.NotAfter.Sub(now) < soonCA:
-		p := st.warn(fault.Unknown, "the CA certificate of %q expires on %s", issuedTo(cert), stamp(cert.NotAfter))
+		p := st.warn(fault.Unknown, "the CA certificate of %q expires on %s", chain.IssuedTo(cert), stamp(cert.NotAfter))
 		p.Cause, p.Fix = "No certificate outlives its CA: those of phones get shorter from now on.", "Renew the CA's certificate, and plan to give the phones new ones."
 	}
 }
@@ -288,7 +288,7 @@ func (c *checkup) checkKeyUsage(_ context.Context, st *DoctorStep) {
 	}
 	cert := c.enrolled
 	findings := chain.CheckLSC(cert, c.caChain, chain.LSCOptions{Device: "onlineca-doctor-", At: time.Now()})
-	st.say("%s; valid to %s", strings.Join(usages(cert), ", "), day(cert.NotAfter))
+	st.say("%s; valid to %s", strings.Join(chain.Usages(cert), ", "), day(cert.NotAfter))
 	for _, f := range findings {
 		level := DoctorWarn
 		if f.Level == chain.Error {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/onlineca/onlineca/internal/chain"
 	"github.com/onlineca/onlineca/ra/fault"
 )
 
@@ -40,12 +41,12 @@ func (c *checkup) checkServerChain(_ context.Context, st *DoctorStep) {
 		c.explainChain(st, err)
 	}
 	if err == nil && selfIssued(leaf) {
-		p := st.warn(fault.SelfSigned, "the certificate of %q is self-signed, and trusted because certsrv.tls.ca names it", issuedTo(leaf))
+		p := st.warn(fault.SelfSigned, "the certificate of %q is self-signed, and trusted because certsrv.tls.ca names it", chain.IssuedTo(leaf))
 		p.Cause = "This program accepts it. Unified CM does not, even when it is in CAPF-trust."
 	}
 	c.noteOrder(st)
 	if leaf.KeyUsage != 0 && leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
-		p := st.warn(fault.Unknown, "the key usage of %q lacks digitalSignature", issuedTo(leaf))
+		p := st.warn(fault.Unknown, "the key usage of %q lacks digitalSignature", chain.IssuedTo(leaf))
 		p.Cause = "TLS 1.3, and TLS 1.2 with ECDHE, sign with the server's key; a strict client refuses this certificate."
 		p.Fix = "Give IIS a certificate with digitalSignature and keyEncipherment, as the template Web Server makes."
 	}
@@ -116,10 +117,10 @@ func (c *checkup) explainChain(st *DoctorStep, err error) {
 	var ie x509.CertificateInvalidError
 	switch {
 	case selfIssued(leaf):
-		st.fail(fault.SelfSigned, "subject and issuer are both %s", distinguished(leaf.RawSubject))
+		st.fail(fault.SelfSigned, "subject and issuer are both %s", chain.Distinguished(leaf.RawSubject))
 		return
 	case errors.As(err, &ie) && ie.Reason == x509.IncompatibleUsage:
-		p := st.fail(fault.UntrustedChain, "the certificate of %q is not for a web server; it is for: %s", issuedTo(leaf), strings.Join(usages(leaf), ", "))
+		p := st.fail(fault.UntrustedChain, "the certificate of %q is not for a web server; it is for: %s", chain.IssuedTo(leaf), strings.Join(chain.Usages(leaf), ", "))
 		p.Cause = "Its extended key usage, or that of a CA above it, does not list serverAuth."
 		p.Fix = "Give the HTTPS binding of IIS a certificate with serverAuth, as the template Web Server makes."
 		return
@@ -127,13 +128,13 @@ func (c *checkup) explainChain(st *DoctorStep, err error) {
 	top, at := c.top()
 	switch {
 	case selfIssued(top):
-		st.fail(fault.UntrustedChain, "the chain leads to %s, which is not among the trusted certificates", distinguished(top.RawSubject))
+		st.fail(fault.UntrustedChain, "the chain leads to %s, which is not among the trusted certificates", chain.Distinguished(top.RawSubject))
 	case c.namesake(top) != nil:
 		st.fail(fault.UntrustedChain, "the trusted certificate of %q (until %s) has not signed number %d, %q: it is another CA of that name, or an earlier key of it",
-			issuedBy(top), day(c.namesake(top).NotAfter), at, issuedTo(top))
+			chain.IssuedBy(top), day(c.namesake(top).NotAfter), at, chain.IssuedTo(top))
 	case errors.As(err, new(x509.UnknownAuthorityError)):
 		p := st.fail(fault.UntrustedChain, "the certificate of %s is missing: it issued number %d, %q, and is neither sent by the server nor trusted",
-			distinguished(top.RawIssuer), at, issuedTo(top))
+			chain.Distinguished(top.RawIssuer), at, chain.IssuedTo(top))
 		if len(top.IssuingCertificateURL) > 0 {
 			p.Fix += " Number " + fmt.Sprint(at) + " says where it is to be had: " + strings.Join(top.IssuingCertificateURL, ", ")
 		}
@@ -183,12 +184,12 @@ func selfIssued(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, c.R
 func (c *checkup) noteOrder(st *DoctorStep) {
 	for i := 1; i < len(c.certs); i++ {
 		if !bytes.Equal(c.certs[i].RawSubject, c.certs[i-1].RawIssuer) {
-			st.note("number %d, %q, has not issued number %d: the order is wrong, or it does not belong here", i+1, issuedTo(c.certs[i]), i)
+			st.note("number %d, %q, has not issued number %d: the order is wrong, or it does not belong here", i+1, chain.IssuedTo(c.certs[i]), i)
 		}
 	}
 	top, at := c.top()
 	if st.Status != DoctorFail && !selfIssued(top) && !c.trustsRootOf(top) {
-		st.note("the server does not send %q, which issued number %d; it is trusted here all the same", issuedBy(top), at)
+		st.note("the server does not send %q, which issued number %d; it is trusted here all the same", chain.IssuedBy(top), at)
 	}
 }
 
@@ -211,7 +212,7 @@ func (c *checkup) checkHostName(_ context.Context, st *DoctorStep) {
 		st.say("%s is among the certificate's names", c.host)
 		return
 	}
-	names := printableAll(altNames(leaf))
+	names := printableAll(chain.AltNames(leaf))
 	hasSAN := len(names)+len(leaf.EmailAddresses)+len(leaf.URIs) > 0
 	switch {
 	case hasSAN:
@@ -281,16 +282,16 @@ func (c *checkup) checkValidity(st *DoctorStep, skew time.Duration, known bool) 
 			code, what = fault.NotYetValid, "is not valid before "+stamp(cert.NotBefore)
 		case !now.After(cert.NotAfter):
 			if i == 0 && cert.NotAfter.Sub(now) < soonServer {
-				p := st.warn(fault.Unknown, "the certificate of %q expires in %d days, on %s", issuedTo(cert), int(cert.NotAfter.Sub(now).Hours()/24), stamp(cert.NotAfter))
+				p := st.warn(fault.Unknown, "the certificate of %q expires in %d days, on %s", chain.IssuedTo(cert), int(cert.NotAfter.Sub(now).Hours()/24), stamp(cert.NotAfter))
 				p.Cause, p.Fix = "After that day no phone can enrol.", "Renew the IIS certificate."
 			}
 			continue
 		}
 		if i > 0 && !c.needed(cert) {
-			st.note("%q %s; it is not needed", issuedTo(cert), what)
+			st.note("%q %s; it is not needed", chain.IssuedTo(cert), what)
 			continue
 		}
-		p := st.fail(code, "the certificate of %q %s; here it is %s", issuedTo(cert), what, stamp(now))
+		p := st.fail(code, "the certificate of %q %s; here it is %s", chain.IssuedTo(cert), what, stamp(now))
 		st.Summary = code.Row().Symptom
 		if i > 0 {
 			st.say("the chain of the IIS certificate is out of its validity")

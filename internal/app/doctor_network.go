@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/onlineca/onlineca/internal/chain"
 	"github.com/onlineca/onlineca/internal/neterr"
 	"github.com/onlineca/onlineca/ra/fault"
 )
@@ -133,7 +134,7 @@ func shownURL(raw string) string {
 	if err != nil || u.User != nil {
 		return ""
 	}
-	return printable(raw)
+	return chain.Printable(raw)
 }
 
 // checkName resolves the name of the certsrv host.

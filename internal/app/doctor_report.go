@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/onlineca/onlineca/internal/chain"
 	"github.com/onlineca/onlineca/ra/fault"
 )
 
@@ -188,24 +189,33 @@ func (s *DoctorStep) failErr(err error) *DoctorProblem {
 
 // clean makes everything fit to be shown: most of it comes from the network.
 func (s *DoctorStep) clean() {
-	s.Summary = printable(s.Summary)
+	s.Summary = chain.Printable(s.Summary)
 	for i := range s.Notes {
-		s.Notes[i] = printable(s.Notes[i])
+		s.Notes[i] = chain.Printable(s.Notes[i])
 	}
 	for i := range s.Problems {
 		p := &s.Problems[i]
-		p.What, p.Cause, p.Fix = printable(p.What), printable(p.Cause), printable(p.Fix)
+		p.What, p.Cause, p.Fix = chain.Printable(p.What), chain.Printable(p.Cause), chain.Printable(p.Fix)
 	}
 }
 
 // describeCertificate fills in the form for people; its strings are printable.
 func describeCertificate(position int, c *x509.Certificate) DoctorCertificate {
-	d := DoctorCertificate{
-		Position: position, Subject: distinguished(c.RawSubject), Issuer: distinguished(c.RawIssuer),
-		NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
-		Serial: fmt.Sprintf("%x", c.SerialNumber.Bytes()), SHA256: fingerprint(c),
-		Key: keyName(c), Signature: c.SignatureAlgorithm.String(),
-		KeyUsage: usages(c), Names: printableAll(altNames(c)), IssuerURLs: printableAll(c.IssuingCertificateURL),
+	d := chain.Describe(c)
+	return DoctorCertificate{
+		Position: position, Subject: d.Subject, Issuer: d.Issuer, NotBefore: d.NotBefore, NotAfter: d.NotAfter,
+		Serial: d.Serial, SHA256: d.SHA256, Key: d.Key, Signature: c.SignatureAlgorithm.String(),
+		KeyUsage: chain.Usages(c), Names: printableAll(chain.AltNames(c)), IssuerURLs: printableAll(c.IssuingCertificateURL),
 	}
-	return d
+}
+
+// maxShown limits how many names of a certificate are shown.
+const maxShown = 100
+
+func printableAll(all []string) []string {
+	out := []string{}
+	for _, s := range all[:min(len(all), maxShown)] {
+		out = append(out, chain.Printable(s))
+	}
+	return out
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/onlineca/onlineca/internal/chain"
 )
 
 // DoctorText writes a report for a person at a terminal, in lines of at most
@@ -123,7 +125,7 @@ func (t *DoctorText) End(r *DoctorReport) {
 		}
 	}
 	if l := r.Step(stepLogin); r.FailedLogons > 0 || l != nil && l.Status != DoctorSkip {
-		hanging(&b, "", fmt.Sprintf("This run caused %s of %s.", times(r.FailedLogons), printable(r.Username)))
+		hanging(&b, "", fmt.Sprintf("This run caused %s of %s.", times(r.FailedLogons), chain.Printable(r.Username)))
 	}
 	hanging(&b, "", r.verdict())
 	fmt.Fprint(t.W, b.String())

@@ -18,6 +18,8 @@ import (
 	"github.com/moby/sys/atomicwriter"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/onlineca/onlineca/internal/chain"
 )
 
 // ServeOptions is what `onlineca serve` was told.
@@ -67,15 +69,15 @@ func Serve(ctx context.Context, o ServeOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	chain, err := r.Chain(ctx)
+	issuers, err := r.Chain(ctx)
 	if err != nil {
 		return err
 	}
-	if err := keepChain(s, chain); err != nil {
+	if err := keepChain(s, issuers); err != nil {
 		return err
 	}
 	fmt.Fprintf(o.Out, "certsrv   %s as %s, template %s\n", strings.Join(s.Certsrv.targets(), ", "), s.Certsrv.Username, s.Certsrv.Template)
-	fmt.Fprintf(o.Out, "CA        %s\n", distinguished(chain[0].RawSubject))
+	fmt.Fprintf(o.Out, "CA        %s\n", chain.Distinguished(issuers[0].RawSubject))
 	at, everywhere := reachableAt(l, p.Certificate)
 	fmt.Fprintf(o.Out, "EST       %s://%s/.well-known/est/%s\n", s.EST.scheme(), at, everywhere)
 	if own != "" {

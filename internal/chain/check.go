@@ -294,7 +294,8 @@ func (s *subject) info(c *x509.Certificate) *CertInfo {
 		return nil
 	}
 	at := s.where[string(c.Raw)]
-	d := describe(c, at.position, printable(at.source))
+	d := Describe(c)
+	d.Position, d.Source = at.position, Printable(at.source)
 	return &d
 }
 
@@ -312,16 +313,16 @@ func (s *subject) inputInfo() []InputInfo {
 	out := []InputInfo{}
 	add := func(role string, inputs []*Input) {
 		for _, in := range inputs {
-			i := InputInfo{Name: printable(in.Name), Role: role, Format: in.Format, Certificates: len(in.Certs), Notes: append([]string{}, in.Notes...)}
+			i := InputInfo{Name: Printable(in.Name), Role: role, Format: in.Format, Certificates: len(in.Certs), Notes: append([]string{}, in.Notes...)}
 			if in.Err != nil {
-				i.Error = printable(in.Err.Error())
+				i.Error = Printable(in.Err.Error())
 			}
 			out = append(out, i)
 		}
 	}
 	add("file", s.Files)
 	if n := len(s.files.leaves); n > 1 && (s.Profile == Expressway || s.Profile == ExpresswayMRA || s.Profile == CAPFLSC || s.Profile == CUCMIIS) {
-		out[0].Notes = append(out[0].Notes, fmt.Sprintf("only %q is checked, not the other certificates that are no CA's (%d)", issuedTo(s.files.leaf), n-1))
+		out[0].Notes = append(out[0].Notes, fmt.Sprintf("only %q is checked, not the other certificates that are no CA's (%d)", IssuedTo(s.files.leaf), n-1))
 	}
 	add("peer", s.Peer)
 	add("trust", s.Trust)

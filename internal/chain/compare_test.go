@@ -303,7 +303,7 @@ func (x *comparison) advised(c *generated, best *path) {
 		case step.again:
 			x.counts["to be issued again"]++
 			if !slices.Contains(c.features, "wrong key identifier") {
-				x.t.Errorf("case %d %v: %q is to be issued again", c.number, c.features, issuedTo(step.cert))
+				x.t.Errorf("case %d %v: %q is to be issued again", c.number, c.features, IssuedTo(step.cert))
 			}
 			x.look(c.alone(best.certs), false, "unable to get")
 			return

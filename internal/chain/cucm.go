@@ -47,7 +47,7 @@ func ruleIISSelfSigned(s *subject) ([]Finding, string) {
 		return nil, ""
 	}
 	f := s.ces(fault.SelfSigned, fault.SelfSigned.Row().CurlText, s.info(leaf))
-	f.Detail = fmt.Sprintf("issuer and subject of %q are the same; the product does not support it, even if it is in CAPF-trust", issuedTo(leaf))
+	f.Detail = fmt.Sprintf("issuer and subject of %q are the same; the product does not support it, even if it is in CAPF-trust", IssuedTo(leaf))
 	return []Finding{f}, ""
 }
 
@@ -123,8 +123,8 @@ func ruleIISValidity(s *subject) ([]Finding, string) {
 func ruleIISName(s *subject) ([]Finding, string) {
 	leaf, host := s.files.leaf, s.VerifyName
 	cn := leaf.Subject.CommonName
-	alt := altNames(leaf)
-	text := strings.NewReplacer("{subject}", printable(cn), "{host}", host).Replace(fault.NameMismatch.Row().CurlText)
+	alt := AltNames(leaf)
+	text := strings.NewReplacer("{subject}", Printable(cn), "{host}", host).Replace(fault.NameMismatch.Row().CurlText)
 	basis := Documented
 	matches := hasNameWildcard([]string{cn}, host)
 	if len(alt) > 0 {
@@ -136,11 +136,11 @@ func ruleIISName(s *subject) ([]Finding, string) {
 	case !matches:
 		f := s.ces(fault.NameMismatch, text, s.info(leaf))
 		f.Basis = basis
-		f.Detail = fmt.Sprintf("the Online CA Hostname is %q, the certificate is for %s", host, printable(listNames(allNames(leaf))))
+		f.Detail = fmt.Sprintf("the Online CA Hostname is %q, the certificate is for %s", host, Printable(listNames(allNames(leaf))))
 		return []Finding{f}, ""
 	case !hasNameWildcard([]string{cn}, host):
 		return []Finding{{Level: Warning, Basis: Inferred, Certificate: s.info(leaf),
-			Detail: fmt.Sprintf("the Online CA Hostname %q is an alternative name, but the common name is %q; the vendor asks for equal ones", host, printable(cn)),
+			Detail: fmt.Sprintf("the Online CA Hostname %q is an alternative name, but the common name is %q; the vendor asks for equal ones", host, Printable(cn)),
 			Fix:    "Have the certificate issued again with the hostname as its common name."}}, ""
 	}
 	return nil, ""

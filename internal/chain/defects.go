@@ -20,32 +20,32 @@ func (j *judge) defects(certs []*x509.Certificate) []problem {
 	for i, c := range certs {
 		switch kind := j.outside(c); kind {
 		case troubleNotYet:
-			add(kind, c, "%q is not valid before %s; the time is %s", issuedTo(c), stamp(c.NotBefore), stamp(j.at))
+			add(kind, c, "%q is not valid before %s; the time is %s", IssuedTo(c), stamp(c.NotBefore), stamp(j.at))
 		case troubleExpired:
-			add(kind, c, "%q has expired on %s; the time is %s", issuedTo(c), stamp(c.NotAfter), stamp(j.at))
+			add(kind, c, "%q has expired on %s; the time is %s", IssuedTo(c), stamp(c.NotAfter), stamp(j.at))
 		}
 		if len(c.UnhandledCriticalExtensions) > 0 {
-			add(troubleCritical, c, "%q has a critical extension that is not understood: %s", issuedTo(c), c.UnhandledCriticalExtensions[0])
+			add(troubleCritical, c, "%q has a critical extension that is not understood: %s", IssuedTo(c), c.UnhandledCriticalExtensions[0])
 		}
 		if why := unfit(c, j.purpose, i == 0); why != "" {
-			add(troublePurpose, c, "%q %s", issuedTo(c), why)
+			add(troublePurpose, c, "%q %s", IssuedTo(c), why)
 		}
 		if i == 0 {
 			continue
 		}
 		if !j.isCA(c, i == len(certs)-1 && j.anchors.has(c)) {
-			add(troubleNotCA, c, "%q is not a CA certificate (basic constraints), but %q names it as its issuer", issuedTo(c), issuedTo(certs[i-1]))
+			add(troubleNotCA, c, "%q is not a CA certificate (basic constraints), but %q names it as its issuer", IssuedTo(c), IssuedTo(certs[i-1]))
 		} else if c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0 {
-			add(troubleKeyUsage, c, "%q may not sign certificates: its key usage lacks keyCertSign", issuedTo(c))
+			add(troubleKeyUsage, c, "%q may not sign certificates: its key usage lacks keyCertSign", IssuedTo(c))
 		}
 		if c.BasicConstraintsValid && c.MaxPathLen >= 0 && below > c.MaxPathLen {
-			add(troublePathLength, c, "%q allows %d CAs below it (path length), but there are %d", issuedTo(c), c.MaxPathLen, below)
+			add(troublePathLength, c, "%q allows %d CAs below it (path length), but there are %d", IssuedTo(c), c.MaxPathLen, below)
 		}
 		if why := j.outsideConstraints(c, certs[:i]); why != "" {
-			add(troubleName, c, "%q %s", issuedTo(c), why)
+			add(troubleName, c, "%q %s", IssuedTo(c), why)
 		}
 		if j.require && !j.store.has(c) {
-			add(troubleNotInStore, c, "the certificate of the CA %q is not in the trust store", issuedTo(c))
+			add(troubleNotInStore, c, "the certificate of the CA %q is not in the trust store", IssuedTo(c))
 		}
 		if !selfIssued(c) {
 			below++

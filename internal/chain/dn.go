@@ -20,10 +20,10 @@ var attributeNames = map[string]string{
 	"1.2.840.113549.1.9.1": "E",
 }
 
-// distinguished is a name for people, in the order of RFC 4514 (the common name
+// Distinguished is a name for people, in the order of RFC 4514 (the common name
 // first, the way up last), printable, and never empty. The String method of
 // pkix.Name writes the DC attributes of Active Directory as hexadecimal.
-func distinguished(raw []byte) string {
+func Distinguished(raw []byte) string {
 	var rdns pkix.RDNSequence
 	if rest, err := asn1.Unmarshal(raw, &rdns); err != nil || len(rest) > 0 {
 		return "(unreadable name)"
@@ -43,7 +43,7 @@ func distinguished(raw []byte) string {
 		}
 		parts = append(parts, strings.Join(values, "+"))
 	}
-	return printable(strings.Join(parts, ","))
+	return Printable(strings.Join(parts, ","))
 }
 
 var valueEscapes = strings.NewReplacer(`\`, `\\`, `,`, `\,`, `+`, `\+`, `"`, `\"`, `;`, `\;`, `<`, `\<`, `>`, `\>`)

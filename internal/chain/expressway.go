@@ -37,10 +37,10 @@ func ruleExpresswayFormat(s *subject) ([]Finding, string) {
 		f := Finding{Level: Error, Text: notPEMText, Basis: Documented}
 		switch {
 		case in.Err != nil:
-			f.Detail = fmt.Sprintf("%s (%s): %s", printable(in.Name), in.Format, printable(in.Err.Error()))
+			f.Detail = fmt.Sprintf("%s (%s): %s", Printable(in.Name), in.Format, Printable(in.Err.Error()))
 			f.Fix = "Export it again as Base-64 encoded X.509 (.CER); if it does not open, ask the CA for it again."
 		case in.Format != FormatPEM:
-			f.Detail = fmt.Sprintf("%s: this is %s; Expressway wants PEM. The file's extension does not matter.", printable(in.Name), in.Format)
+			f.Detail = fmt.Sprintf("%s: this is %s; Expressway wants PEM. The file's extension does not matter.", Printable(in.Name), in.Format)
 			f.Fix, f.Command = "Save it as PEM.", s.convertCommand(in)
 		default:
 			continue
@@ -78,9 +78,9 @@ func lacking(s *subject, p *path, text func() Finding, fix string) []Finding {
 		f := text()
 		f.Certificate = s.info(t.cert)
 		f.Detail = t.detail
-		ca := issuedTo(t.cert)
+		ca := IssuedTo(t.cert)
 		if t.kind == troubleNoIssuer || t.kind == troubleSignature || t.kind == troubleLoop {
-			ca = issuedBy(t.cert)
+			ca = IssuedBy(t.cert)
 		}
 		if named[ca] {
 			continue // a root that ends the path, and is not in the store
@@ -153,7 +153,7 @@ func ruleExpresswayNames(s *subject) ([]Finding, string) {
 	for _, name := range wanted {
 		if !hasName(allNames(leaf), name) {
 			out = append(out, Finding{Level: Error, Basis: Inferred, Certificate: s.info(leaf),
-				Detail: fmt.Sprintf("the certificate is for %s, and not for %q", printable(listNames(allNames(leaf))), name),
+				Detail: fmt.Sprintf("the certificate is for %s, and not for %q", Printable(listNames(allNames(leaf))), name),
 				Fix:    fmt.Sprintf("Have it issued again with %q among the subject alternative names.", name)})
 		}
 	}
@@ -240,13 +240,13 @@ func ruleJabberDomain(s *subject) ([]Finding, string) {
 	}
 	var out []Finding
 	for _, leaf := range s.files.leaves {
-		names := altNames(leaf)
+		names := AltNames(leaf)
 		edge := "collab-edge." + s.VerifyName
 		if hasName(names, s.VerifyName) || hasName(names, edge) {
 			continue
 		}
 		out = append(out, Finding{Level: Error, Basis: Documented, Certificate: s.info(leaf),
-			Detail: fmt.Sprintf("neither %q nor %q is among the subject alternative names: %s; Jabber warns its user that the certificate is not valid", s.VerifyName, edge, printable(listNames(names))),
+			Detail: fmt.Sprintf("neither %q nor %q is among the subject alternative names: %s; Jabber warns its user that the certificate is not valid", s.VerifyName, edge, Printable(listNames(names))),
 			Fix:    fmt.Sprintf("Have the Expressway-E's certificate issued again with %q or %q among the subject alternative names.", s.VerifyName, edge)})
 	}
 	return out, ""

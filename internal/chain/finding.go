@@ -5,7 +5,9 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/onlineca/onlineca/ra/fault"
 )
@@ -175,43 +177,45 @@ func (v *Verdict) First() *Finding {
 	return nil
 }
 
-// describe returns what a person needs to recognise c.
-func describe(c *x509.Certificate, position int, source string) CertInfo {
+// Describe returns what a person needs to recognise c, in text that a terminal
+// can show. Position and Source are left empty.
+func Describe(c *x509.Certificate) CertInfo {
 	sum := sha256.Sum256(c.Raw)
 	return CertInfo{
-		Position: position, Source: source, IssuedTo: issuedTo(c), IssuedBy: issuedBy(c),
-		Subject: distinguished(c.RawSubject), Issuer: distinguished(c.RawIssuer),
+		IssuedTo: IssuedTo(c), IssuedBy: IssuedBy(c),
+		Subject: Distinguished(c.RawSubject), Issuer: Distinguished(c.RawIssuer),
 		NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
 		Serial: hex.EncodeToString(c.SerialNumber.Bytes()),
 		SHA256: hex.EncodeToString(sum[:]), Key: keyName(c),
 	}
 }
 
-// printable replaces what a terminal would obey instead of showing.
-func printable(s string) string {
-	out := make([]rune, 0, len(s))
+// Printable replaces what a terminal would obey instead of showing: a control
+// character becomes \u001b. What certificates say goes through it.
+func Printable(s string) string {
+	var b strings.Builder
 	for _, r := range s {
-		if r < 0x20 || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029 || r >= 0x200b && r <= 0x200f || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
-			out = append(out, []rune(fmt.Sprintf("\\u%04x", r))...)
-			continue
+		if unicode.IsGraphic(r) {
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, "\\u%04x", r)
 		}
-		out = append(out, r)
 	}
-	return string(out)
+	return b.String()
 }
 
-// issuedTo is the short name of a subject, as the vendor's tables have it.
-func issuedTo(c *x509.Certificate) string {
+// IssuedTo is the short name of a subject, as the vendor's tables have it.
+func IssuedTo(c *x509.Certificate) string {
 	if c.Subject.CommonName != "" {
-		return printable(c.Subject.CommonName)
+		return Printable(c.Subject.CommonName)
 	}
-	return distinguished(c.RawSubject)
+	return Distinguished(c.RawSubject)
 }
 
-// issuedBy is the short name of an issuer.
-func issuedBy(c *x509.Certificate) string {
+// IssuedBy is the short name of an issuer, likewise.
+func IssuedBy(c *x509.Certificate) string {
 	if c.Issuer.CommonName != "" {
-		return printable(c.Issuer.CommonName)
+		return Printable(c.Issuer.CommonName)
 	}
-	return distinguished(c.RawIssuer)
+	return Distinguished(c.RawIssuer)
 }

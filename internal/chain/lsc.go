@@ -144,7 +144,7 @@ func ruleLSCDevice(s *subject) ([]Finding, string) {
 	}
 	f := faultFinding(fault.InvalidLSC, invalidLSCText, s.info(leaf))
 	f.Basis = Inferred
-	f.Detail = fmt.Sprintf("the subject's common name is %q and does not contain the device's name %q", printable(leaf.Subject.CommonName), s.VerifyName)
+	f.Detail = fmt.Sprintf("the subject's common name is %q and does not contain the device's name %q", Printable(leaf.Subject.CommonName), s.VerifyName)
 	f.Fix = "Have the template take the subject from the request (Supply in the request), and enrol the phone again."
 	return []Finding{f}, ""
 }
@@ -159,7 +159,7 @@ func ruleLSCIssuer(s *subject) ([]Finding, string) {
 		}
 		named[cn] = true
 		f := faultFinding(fault.CACNCAPF, "", s.info(c))
-		f.Detail = fmt.Sprintf("the issuer of %q is called %q, with CAPF- in its common name", issuedTo(c), printable(cn))
+		f.Detail = fmt.Sprintf("the issuer of %q is called %q, with CAPF- in its common name", IssuedTo(c), Printable(cn))
 		out = append(out, f)
 	}
 	return out, ""

@@ -33,11 +33,11 @@ func compare(source, target *path) []Pair {
 		var a, b *x509.Certificate
 		if i < len(source.certs) {
 			a = source.certs[i]
-			p.SourceTo, p.SourceBy = issuedTo(a), issuedBy(a)
+			p.SourceTo, p.SourceBy = IssuedTo(a), IssuedBy(a)
 		}
 		if i < len(target.certs) {
 			b = target.certs[i]
-			p.TargetTo, p.TargetBy = issuedTo(b), issuedBy(b)
+			p.TargetTo, p.TargetBy = IssuedTo(b), IssuedBy(b)
 		}
 		p.Match = a != nil && b != nil && sameDN(a.RawIssuer, b.RawIssuer) &&
 			(i == 0 || sameDN(a.RawSubject, b.RawSubject))
@@ -67,7 +67,7 @@ func ruleSameIssuers(s *subject) ([]Finding, string) {
 			f.Detail = fmt.Sprintf("the source's %q is issued by %q, the target's %q by %q", p.SourceTo, p.SourceBy, p.TargetTo, p.TargetBy)
 		default:
 			f.Certificate = s.info(a.certs[i])
-			f.Detail = fmt.Sprintf("the source has %q (issuer %s) where the target has %q (issuer %s)", p.SourceTo, distinguished(a.certs[i].RawIssuer), p.TargetTo, distinguished(b.certs[i].RawIssuer))
+			f.Detail = fmt.Sprintf("the source has %q (issuer %s) where the target has %q (issuer %s)", p.SourceTo, Distinguished(a.certs[i].RawIssuer), p.TargetTo, Distinguished(b.certs[i].RawIssuer))
 		}
 		f.Fix = "Have both appliances' certificates issued by the same issuing CA, and upload both chains again."
 		return []Finding{f}, ""
@@ -103,7 +103,7 @@ func ruleCommonRoot(s *subject) ([]Finding, string) {
 		!bytes.Equal(a.last().RawSubjectPublicKeyInfo, b.last().RawSubjectPublicKeyInfo) {
 		f := mutual(Inferred)
 		f.Certificate = s.info(b.last())
-		f.Detail = fmt.Sprintf("both roots are called %q, but their keys differ: they are two CAs, or one that has been renewed with a new key", issuedTo(b.last()))
+		f.Detail = fmt.Sprintf("both roots are called %q, but their keys differ: they are two CAs, or one that has been renewed with a new key", IssuedTo(b.last()))
 		f.Fix = "Use the same root certificate on both sides."
 		out = append(out, f)
 	}

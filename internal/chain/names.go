@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// altNames are a certificate's DNS names and addresses.
-func altNames(c *x509.Certificate) []string {
+// AltNames returns a certificate's DNS names and addresses.
+func AltNames(c *x509.Certificate) []string {
 	names := slices.Clone(c.DNSNames)
 	for _, ip := range c.IPAddresses {
 		names = append(names, ip.String())
@@ -22,7 +22,7 @@ func altNames(c *x509.Certificate) []string {
 
 // allNames are the alternative names and the common name.
 func allNames(c *x509.Certificate) []string {
-	names := altNames(c)
+	names := AltNames(c)
 	if cn := c.Subject.CommonName; cn != "" && !slices.ContainsFunc(names, func(n string) bool { return sameName(n, cn) }) {
 		names = append(names, cn)
 	}
@@ -107,9 +107,27 @@ func ParseEKU(name string) (x509.ExtKeyUsage, error) {
 	return 0, fmt.Errorf("check: %q is no extended key usage that can be asked for; use clientAuth or serverAuth", name)
 }
 
+// Usages lists a certificate's key usages and extended key usages by the names
+// of RFC 5280, or by number.
+func Usages(c *x509.Certificate) []string {
+	return slices.Concat(keyUsages(c.KeyUsage), extKeyUsages(c))
+}
+
 // listEKU shows an extended key usage to a person.
-func listEKU(c *x509.Certificate) string {
-	var names []string
+func listEKU(c *x509.Certificate) string { return orNone(extKeyUsages(c)) }
+
+// listKeyUsage shows a key usage to a person.
+func listKeyUsage(u x509.KeyUsage) string { return orNone(keyUsages(u)) }
+
+func orNone(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+func extKeyUsages(c *x509.Certificate) []string {
+	names := []string{}
 	for _, u := range c.ExtKeyUsage {
 		if n, ok := ekuNames[u]; ok {
 			names = append(names, n)
@@ -120,10 +138,7 @@ func listEKU(c *x509.Certificate) string {
 	for _, o := range c.UnknownExtKeyUsage {
 		names = append(names, o.String())
 	}
-	if len(names) == 0 {
-		return "none"
-	}
-	return strings.Join(names, ", ")
+	return names
 }
 
 // keyUsageBits are in the order of RFC 5280 section 4.2.1.3.
@@ -142,16 +157,12 @@ var keyUsageBits = []struct {
 	{x509.KeyUsageDecipherOnly, "decipherOnly"},
 }
 
-// listKeyUsage shows a key usage to a person.
-func listKeyUsage(u x509.KeyUsage) string {
-	var names []string
+func keyUsages(u x509.KeyUsage) []string {
+	names := []string{}
 	for _, b := range keyUsageBits {
 		if u&b.bit != 0 {
 			names = append(names, b.name)
 		}
 	}
-	if len(names) == 0 {
-		return "none"
-	}
-	return strings.Join(names, ", ")
+	return names
 }

@@ -46,11 +46,11 @@ func ruleCSRName(s *subject) ([]Finding, string) {
 	if s.CSR == nil {
 		return nil, "no --csr given"
 	}
-	if !strings.Contains(distinguished(s.CSR.RawSubject), "*") {
+	if !strings.Contains(Distinguished(s.CSR.RawSubject), "*") {
 		return nil, ""
 	}
 	return []Finding{{Level: Error, Code: cgen6002, Text: cgen6002Text, Basis: Documented,
-		Detail: fmt.Sprintf("the request is for %q, with a wildcard; the appliance refuses to generate it", distinguished(s.CSR.RawSubject)),
+		Detail: fmt.Sprintf("the request is for %q, with a wildcard; the appliance refuses to generate it", Distinguished(s.CSR.RawSubject)),
 		Fix:    "Generate the request with the appliance's own name, without *.",
 	}}, ""
 }
@@ -70,7 +70,7 @@ func ruleCSRKey(s *subject) ([]Finding, string) {
 		f.Basis = Inferred
 	}
 	f.Certificate = s.info(leaf)
-	f.Detail = fmt.Sprintf("the key of the certificate (%s) is not the key of the request for %q", keyName(leaf), distinguished(s.CSR.RawSubject))
+	f.Detail = fmt.Sprintf("the key of the certificate (%s) is not the key of the request for %q", keyName(leaf), Distinguished(s.CSR.RawSubject))
 	f.Fix = "Have the CA issue from the CSR that this same appliance generated last; a new CSR makes the certificates of older ones useless."
 	return []Finding{f}, ""
 }
@@ -81,17 +81,17 @@ func ruleOMEEncoding(s *subject) ([]Finding, string) {
 		switch {
 		case in.Err != nil:
 			f := s.invalidFile()
-			f.Detail = fmt.Sprintf("%s (%s): %v", printable(in.Name), in.Format, printable(in.Err.Error()))
+			f.Detail = fmt.Sprintf("%s (%s): %v", Printable(in.Name), in.Format, Printable(in.Err.Error()))
 			f.Fix = "Export the certificate again, Base-64 encoded X.509 (.CER)."
 			out = append(out, f)
 		case slices.Contains([]Format{FormatDER, FormatPKCS7DER, FormatPKCS12, FormatUTF16}, in.Format):
 			f := s.invalidFile()
-			f.Detail = fmt.Sprintf("%s: this is %s; OpenManage Enterprise wants Base64", printable(in.Name), in.Format)
+			f.Detail = fmt.Sprintf("%s: this is %s; OpenManage Enterprise wants Base64", Printable(in.Name), in.Format)
 			f.Fix, f.Command = "Save it as Base64.", s.convertCommand(in)
 			out = append(out, f)
 		case in.Format == FormatPKCS7PEM || in.Format == FormatBase64:
 			out = append(out, Finding{Level: Warning, Basis: Inferred,
-				Detail: fmt.Sprintf("%s: this is %s, where the article speaks of certificates only", printable(in.Name), in.Format),
+				Detail: fmt.Sprintf("%s: this is %s, where the article speaks of certificates only", Printable(in.Name), in.Format),
 				Fix:    "Save it as PEM.", Command: s.convertCommand(in)})
 		}
 	}
@@ -108,7 +108,7 @@ func ruleOMEEncoding(s *subject) ([]Finding, string) {
 
 // convertCommand turns a file into PEM.
 func (s *subject) convertCommand(in *Input) string {
-	name := "'" + strings.ReplaceAll(printable(in.Name), "'", `'\''`) + "'"
+	name := "'" + strings.ReplaceAll(Printable(in.Name), "'", `'\''`) + "'"
 	switch in.Format {
 	case FormatDER:
 		return "openssl x509 -inform DER -in " + name + " -out chain.pem"
@@ -132,7 +132,7 @@ func ruleOMEName(s *subject) ([]Finding, string) {
 	var stars []string
 	for _, n := range allNames(leaf) {
 		if strings.Contains(n, "*") {
-			stars = append(stars, printable(n))
+			stars = append(stars, Printable(n))
 		}
 	}
 	f := s.general()

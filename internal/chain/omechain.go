@@ -18,9 +18,9 @@ func ruleOMEComplete(s *subject) ([]Finding, string) {
 	f := s.general(argChain)
 	f.Certificate = s.info(miss.cert)
 	f.Detail = miss.detail
-	f.Fix = fmt.Sprintf("Add the certificate of %q to the file, and those above it up to the root.", issuedBy(miss.cert))
+	f.Fix = fmt.Sprintf("Add the certificate of %q to the file, and those above it up to the root.", IssuedBy(miss.cert))
 	if c := s.elsewhere(miss.cert); c != nil {
-		f.Fix = fmt.Sprintf("Add the certificate of %q, which is in %s: --fix FILE does it.", issuedTo(c), printable(s.where[string(c.Raw)].source))
+		f.Fix = fmt.Sprintf("Add the certificate of %q, which is in %s: --fix FILE does it.", IssuedTo(c), Printable(s.where[string(c.Raw)].source))
 	}
 	return []Finding{f}, ""
 }
@@ -54,7 +54,7 @@ func ruleOMELinks(s *subject) ([]Finding, string) {
 	for _, t := range p.problems {
 		switch t.kind {
 		case troubleSignature:
-			add(t.cert, Inferred, t.detail, fmt.Sprintf("Get the certificate of %q that issued it, and put it in place of the other.", issuedBy(t.cert)))
+			add(t.cert, Inferred, t.detail, fmt.Sprintf("Get the certificate of %q that issued it, and put it in place of the other.", IssuedBy(t.cert)))
 		case troubleNotCA, troubleKeyUsage, troublePathLength, troubleName, troubleCritical, troubleWeakUnproven, troubleGaveUp, troubleUntrusted:
 			add(t.cert, Inferred, t.detail, "Use a certificate of a CA that may issue it.")
 		}
@@ -62,9 +62,9 @@ func ruleOMELinks(s *subject) ([]Finding, string) {
 	if last := p.certs[len(p.certs)-1]; !p.complete {
 		// Whether a CA's certificate belongs to the missing part is not known.
 	} else if len(p.certs) == 1 {
-		add(last, Inferred, fmt.Sprintf("%q is self-signed: no CA has issued it", issuedTo(last)), "Have the appliance's CSR signed by a CA.")
+		add(last, Inferred, fmt.Sprintf("%q is self-signed: no CA has issued it", IssuedTo(last)), "Have the appliance's CSR signed by a CA.")
 	} else if verifySignature(last, last) != nil {
-		add(last, Inferred, fmt.Sprintf("the root %q has not signed itself: the certificate is damaged", issuedTo(last)), "Get the root certificate again.")
+		add(last, Inferred, fmt.Sprintf("the root %q has not signed itself: the certificate is damaged", IssuedTo(last)), "Get the root certificate again.")
 	}
 	strangers := s.strangers(p)
 	for i, c := range strangers {
@@ -72,14 +72,14 @@ func ruleOMELinks(s *subject) ([]Finding, string) {
 			add(nil, Inferred, fmt.Sprintf("%d more certificates are in the file but not in the chain", len(strangers)-i), "Take them out of the file: --fix FILE does it.")
 			break
 		}
-		add(c, Inferred, fmt.Sprintf("%q is in the file but not in the chain of %q", issuedTo(c), issuedTo(p.certs[0])), "Take it out of the file: --fix FILE does it.")
+		add(c, Inferred, fmt.Sprintf("%q is in the file but not in the chain of %q", IssuedTo(c), IssuedTo(p.certs[0])), "Take it out of the file: --fix FILE does it.")
 	}
 	if c := outOfOrder(s.files.inputs, p.certs, newPool(strangers)); c != nil {
-		add(c, Inferred, fmt.Sprintf("the certificates are not in order: %q does not follow the one that it issued", issuedTo(c)), "Put the appliance's certificate first, then each one's issuer, the root last: --fix FILE does it.")
+		add(c, Inferred, fmt.Sprintf("the certificates are not in order: %q does not follow the one that it issued", IssuedTo(c)), "Put the appliance's certificate first, then each one's issuer, the root last: --fix FILE does it.")
 	}
 	if c := repeated(s.files.inputs); c != nil {
 		out = append(out, Finding{Level: Warning, Basis: Inferred, Certificate: s.info(c),
-			Detail: fmt.Sprintf("%q is in the file more than once", issuedTo(c)), Fix: "Keep one: --fix FILE does it."})
+			Detail: fmt.Sprintf("%q is in the file more than once", IssuedTo(c)), Fix: "Keep one: --fix FILE does it."})
 	}
 	return append(out, s.secondWay(p)...), ""
 }

@@ -111,11 +111,11 @@ func (b *opensslBuilder) end() problem {
 	case len(b.chain) > maxPath+1:
 		return problem{troubleGaveUp, tip, fmt.Sprintf("the path is longer than %d certificates", maxPath)}
 	case selfSigned(tip):
-		return problem{troubleUntrusted, tip, fmt.Sprintf("%q is self-signed and not in the trust store", issuedTo(tip))}
+		return problem{troubleUntrusted, tip, fmt.Sprintf("%q is self-signed and not in the trust store", IssuedTo(tip))}
 	case b.trusted > 0:
-		return problem{troubleNoIssuer, tip, fmt.Sprintf("the certificate of %q, which issued %q, is not in the trust store as %q is, and what was sent is not looked at any more", issuedBy(tip), issuedTo(tip), issuedTo(tip))}
+		return problem{troubleNoIssuer, tip, fmt.Sprintf("the certificate of %q, which issued %q, is not in the trust store as %q is, and what was sent is not looked at any more", IssuedBy(tip), IssuedTo(tip), IssuedTo(tip))}
 	}
-	return problem{troubleNoIssuer, tip, fmt.Sprintf("the certificate of %q, which issued %q, is missing", issuedBy(tip), issuedTo(tip))}
+	return problem{troubleNoIssuer, tip, fmt.Sprintf("the certificate of %q, which issued %q, is missing", IssuedBy(tip), IssuedTo(tip))}
 }
 
 // selfSigned says whether OpenSSL takes c for a root.

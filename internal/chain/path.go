@@ -220,7 +220,7 @@ func (s *search) extend(certs []*x509.Certificate) {
 		}
 		if inPath(certs, parent) {
 			if !selfIssued(tip) {
-				end = &problem{troubleLoop, tip, fmt.Sprintf("%q is issued by a CA that it has itself issued, directly or not", issuedTo(tip))}
+				end = &problem{troubleLoop, tip, fmt.Sprintf("%q is issued by a CA that it has itself issued, directly or not", IssuedTo(tip))}
 			}
 			continue
 		}
@@ -287,9 +287,9 @@ func inPath(certs []*x509.Certificate, c *x509.Certificate) bool {
 
 func badLink(child, parent *x509.Certificate, err error) *problem {
 	if errors.Is(err, x509.ErrUnsupportedAlgorithm) || errors.Is(err, errKeyTooLarge) || errors.As(err, new(x509.InsecureAlgorithmError)) {
-		return &problem{troubleWeakUnproven, child, fmt.Sprintf("the signature of %q cannot be verified: %v", issuedTo(child), err)}
+		return &problem{troubleWeakUnproven, child, fmt.Sprintf("the signature of %q cannot be verified: %v", IssuedTo(child), err)}
 	}
-	return &problem{troubleSignature, child, fmt.Sprintf("%q names %q as its issuer, but the key of that certificate (%s) has not signed it: it is another CA of the same name, or an earlier key of that CA", issuedTo(child), issuedTo(parent), validity(parent))}
+	return &problem{troubleSignature, child, fmt.Sprintf("%q names %q as its issuer, but the key of that certificate (%s) has not signed it: it is another CA of the same name, or an earlier key of that CA", IssuedTo(child), IssuedTo(parent), validity(parent))}
 }
 
 // deadEnd says why a path ends at c.
@@ -298,9 +298,9 @@ func (s *search) deadEnd(c *x509.Certificate, met *problem) *problem {
 	case met != nil:
 		return met
 	case selfIssued(c) && (s.exhausted() || s.proofs.verify(c, c) == nil):
-		return &problem{troubleUntrusted, c, fmt.Sprintf("%q is self-signed and not in the trust store", issuedTo(c))}
+		return &problem{troubleUntrusted, c, fmt.Sprintf("%q is self-signed and not in the trust store", IssuedTo(c))}
 	default:
-		return &problem{troubleNoIssuer, c, fmt.Sprintf("the certificate of %q, which issued %q, is missing", issuedBy(c), issuedTo(c))}
+		return &problem{troubleNoIssuer, c, fmt.Sprintf("the certificate of %q, which issued %q, is missing", IssuedBy(c), IssuedTo(c))}
 	}
 }
 

@@ -76,7 +76,7 @@ func boundary(line []byte, prefix string) (label string, ok bool) {
 		return "", false
 	}
 	rest, ok = bytes.CutSuffix(rest, []byte("-----"))
-	return printable(string(rest)), ok
+	return Printable(string(rest)), ok
 }
 
 // block reads one block.

@@ -197,7 +197,7 @@ func (v *Verdict) writeRepair(b *strings.Builder) {
 		return
 	}
 	b.WriteString("\n")
-	text := fmt.Sprintf("%s written: %s", printable(r.File), plural(len(r.Certificates), "certificate"))
+	text := fmt.Sprintf("%s written: %s", Printable(r.File), plural(len(r.Certificates), "certificate"))
 	for i, c := range r.Added {
 		text += [...]string{", added: ", ", "}[min(i, 1)] + c.IssuedTo
 	}

@@ -226,14 +226,14 @@ func TestJSONHasNoNullLists(t *testing.T) {
 
 func TestDistinguishedNames(t *testing.T) {
 	c := issue(t, nil, "Root, \"CA\"", asCA).cert
-	if got := distinguished(c.RawSubject); got != `CN=Root\, \"CA\"` {
+	if got := Distinguished(c.RawSubject); got != `CN=Root\, \"CA\"` {
 		t.Error(got)
 	}
 	for raw, want := range map[string]string{
 		"\x30\x00": "(empty name)", "junk": "(unreadable name)",
 		"\x30\x29\x31\x13\x30\x11\x06\x0a\x09\x92\x26\x89\x93\xf2\x2c\x64\x01\x19\x16\x03com\x31\x12\x30\x10\x06\x03\x55\x04\x03\x0c\x09lab-ca\x1b[m": `CN=lab-ca\u001b[m,DC=com`,
 	} {
-		if got := distinguished([]byte(raw)); got != want {
+		if got := Distinguished([]byte(raw)); got != want {
 			t.Errorf("%q: %q, want %q", raw, got, want)
 		}
 	}

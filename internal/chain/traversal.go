@@ -41,7 +41,7 @@ func rulePeerAddress(s *subject) ([]Finding, string) {
 		if !slices.ContainsFunc(s.peer.leaves, func(c *x509.Certificate) bool { return hasName(allNames(c), address) }) {
 			f := negotiation(Documented)
 			f.Certificate = s.info(s.peer.leaf)
-			f.Detail = fmt.Sprintf("the peer address %q of the Expressway-C's zone is none of the Expressway-E's names: %s", address, printable(listNames(allNames(s.peer.leaf))))
+			f.Detail = fmt.Sprintf("the peer address %q of the Expressway-C's zone is none of the Expressway-E's names: %s", address, Printable(listNames(allNames(s.peer.leaf))))
 			f.Fix = "Set the peer address to a name in the Expressway-E's certificate, or have that issued again with this name."
 			out = append(out, f)
 		}
@@ -65,7 +65,7 @@ func ruleTLSVerifyName(s *subject) ([]Finding, string) {
 		}
 		f := negotiation(Documented)
 		f.Certificate = s.info(c)
-		f.Detail = fmt.Sprintf("the TLS verify name %q of the Expressway-E's zone is none of the Expressway-C's names: %s", s.VerifyName, printable(listNames(allNames(c))))
+		f.Detail = fmt.Sprintf("the TLS verify name %q of the Expressway-E's zone is none of the Expressway-C's names: %s", s.VerifyName, Printable(listNames(allNames(c))))
 		f.Fix = "Set the TLS verify name to a name in the Expressway-C's certificate; for a cluster, to its FQDN, and have it in the certificate of every node."
 		out = append(out, f)
 	}
@@ -112,7 +112,7 @@ func (s *subject) zoneTrust(who string) ([]Finding, string) {
 		found := lacking(s, w.best, func() Finding { return negotiation(Documented) },
 			"Upload the certificate of the CA %q on "+who+" under "+trustedCAMenu+", with every other CA of the chain.")
 		for _, f := range found {
-			f.Detail = fmt.Sprintf("%s does not trust %q: %s", who, issuedTo(w.best.certs[0]), f.Detail)
+			f.Detail = fmt.Sprintf("%s does not trust %q: %s", who, IssuedTo(w.best.certs[0]), f.Detail)
 			if !seen[f.Fix] {
 				seen[f.Fix] = true
 				out = append(out, f)
@@ -174,8 +174,8 @@ func ruleTunnels(s *subject) ([]Finding, string) {
 			}
 			seen[w.who+string(c.Raw)] = true
 			out = append(out, Finding{Level: Error, Text: tunnelsText, Basis: Documented, Certificate: s.info(c),
-				Detail: fmt.Sprintf("the intermediate %q is not in the trust store of %s", issuedTo(c), w.who),
-				Fix:    fmt.Sprintf("Upload the certificate of %q on %s under %s, and every other intermediate on all Expressways.", issuedTo(c), w.who, trustedCAMenu)})
+				Detail: fmt.Sprintf("the intermediate %q is not in the trust store of %s", IssuedTo(c), w.who),
+				Fix:    fmt.Sprintf("Upload the certificate of %q on %s under %s, and every other intermediate on all Expressways.", IssuedTo(c), w.who, trustedCAMenu)})
 		}
 	}
 	return out, ""

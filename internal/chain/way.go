@@ -113,7 +113,7 @@ func (s *subject) missedWay(w way, text func(t trouble) Finding) Finding {
 func pathNames(p *path) string {
 	var names []string
 	for _, c := range p.certs {
-		names = append(names, fmt.Sprintf("%q", issuedTo(c)))
+		names = append(names, fmt.Sprintf("%q", IssuedTo(c)))
 	}
 	return strings.Join(names, ", ")
 }
@@ -124,7 +124,7 @@ func (s *subject) advice(steps []remedy) string {
 	var parts []string
 	for _, step := range steps {
 		c := step.cert
-		id := fmt.Sprintf("the certificate of %q by %q, serial number %x, valid %s, from %s", issuedTo(c), issuedBy(c), c.SerialNumber, validity(c), printable(s.where[string(c.Raw)].source))
+		id := fmt.Sprintf("the certificate of %q by %q, serial number %x, valid %s, from %s", IssuedTo(c), IssuedBy(c), c.SerialNumber, validity(c), Printable(s.where[string(c.Raw)].source))
 		switch {
 		case step.again:
 			parts = append(parts, fmt.Sprintf("have %s issued again: the key identifier in it is not that of its issuer", id))

@@ -62,6 +62,12 @@ func (a *analysis) refusedLogin(e *enrolment, auth []evid) *verdict {
 		v.add(auth...)
 		return v
 	}
+	if q := e.request; !q.authFailed.set() && q.rcAt.set() && !q.loginFailed() {
+		v := a.unsure(e, "The client was refused, and libEST does not say that its user name and password were: perhaps it was its certificate. The IIS log says whether Windows refused a login.",
+			append([]fault.Code{fault.ClientCertificate}, refusals...)...)
+		v.add(auth...)
+		return v
+	}
 	if !e.request.loginFailed() {
 		v := a.unsure(e, "The client was refused, and no login to certsrv is noted before: neither one that succeeded nor one that failed. Whether Windows refused one, the IIS log says.", refusals...)
 		v.add(auth...)

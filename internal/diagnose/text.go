@@ -112,7 +112,7 @@ func (t *text) summary(r Report) {
 
 func (t *text) codes(codes []string, c Confidence) string {
 	s := strings.Join(codes, " or ")
-	if len(codes) > 4 {
+	if len(codes) > 6 {
 		s = strings.Join(codes[:3], ", ") + fmt.Sprintf(" or %d others", len(codes)-3)
 	}
 	if s == "" {

@@ -90,7 +90,7 @@ var estRows = map[Code]Row{
 	DiskFull: {
 		Name: "disk", Symptom: "a file or the database could not be written",
 		Cause: "The disk is full, the directory is not writable, or the path is wrong.",
-		Fix:   "Make room, or choose another directory.",
+		Fix:   "Make room, let this user write there, or choose another directory.",
 		EST:   ESTNone, HTTP: 500, Retry: AfterFix, DeviceStatus: 6, Operation: 2,
 		Shows: []Sighting{{LogOwn, "code disk"}},
 	},

@@ -187,7 +187,11 @@ func TestAgreesWithGoAndOpenSSL(t *testing.T) {
 	if s == 0 {
 		s = rand.Uint64()
 	}
-	t.Logf("%d chains, -seed %d (keys are new in every run)", n, s)
+	version, err := exec.CommandContext(t.Context(), interop.Look("openssl"), "version").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d chains, -seed %d (keys are new in every run), %s", n, s, version)
 	g := &generator{tb: t, r: rand.New(rand.NewPCG(s, s))}
 	x := &comparison{t: t, counts: map[string]int{}}
 	const batch = 100

@@ -109,7 +109,7 @@ func (in *Input) pkcs12(der []byte, password *string) error {
 	if firstErr == nil && len(in.Certs) == 0 {
 		return errors.New("the PKCS#12 structure holds no certificate")
 	}
-	in.note("a private key in the PKCS#12 file is not used")
+	in.note("only the certificates of the PKCS#12 file are read; a private key in it stays closed")
 	return firstErr
 }
 

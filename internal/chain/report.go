@@ -214,8 +214,12 @@ func (v *Verdict) writeRepair(b *strings.Builder) {
 
 func (v *Verdict) writeEnd(b *strings.Builder) {
 	fmt.Fprintf(b, "\nNot checked: %s\n\n", strings.Join(v.NotChecked, ", "))
-	if v.Accepted {
+	switch n := len(v.Findings()); {
+	case v.Accepted && n == 0:
 		b.WriteString("ACCEPTED: every rule that was checked is satisfied.\n")
+		return
+	case v.Accepted:
+		fmt.Fprintf(b, "ACCEPTED, with %s.\n", plural(n, "warning"))
 		return
 	}
 	broken := 0

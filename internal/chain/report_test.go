@@ -2,8 +2,10 @@ package chain
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
 	"flag"
+	"math/big"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -40,11 +42,19 @@ func reports(t *testing.T) map[string]*Verdict {
 	return map[string]*Verdict{
 		"accepted":  check(t, Options{Profile: OMEUpload, Files: inputs(input(t, "chain.pem", leaf, inter, root))}),
 		"refused":   refused,
+		"warned":    check(t, Options{Profile: OMEUpload, Files: inputs(input(t, "chain.pem", leaf, inter, root)), At: now.AddDate(1, 0, 0)}),
 		"migration": check(t, Options{Profile: OMEMigration, Files: inputs(input(t, "source.pem", leaf, inter, root)), Peer: inputs(input(t, "target.pem", target, inter2, root))}),
 		"traversal": check(t, Options{Profile: ExpresswayTraversal, Files: inputs(input(t, "c.pem", leaf, inter)), Peer: inputs(input(t, "e.pem", target, inter2)), Trust: trust, PeerAddress: []string{"oment-400.example.com"}, VerifyName: "oment-310.example.com"}),
 		"lsc":       check(t, Options{Profile: CAPFLSC, Files: inputs(input(t, "lsc.pem", weak, inter)), VerifyName: "SEP001122334455"}),
+		"path":      check(t, Options{Profile: Expressway, Files: inputs(input(t, "exp.pem", leaf)), Trust: inputs(input(t, "trust.pem", root, issueSerial(t, issue(t, nil, "Other-Root", asCA), inter, 77), inter))}),
 		"iis":       check(t, Options{Profile: CUCMIIS, Files: inputs(input(t, "iis.pem", leaf)), Trust: inputs(input(t, "trust.pem", inter2)), VerifyName: "lab-dc.example.com"}),
 	}
+}
+
+// issueSerial certifies a CA a second time.
+func issueSerial(t *testing.T, issuer, ca *authority, serial int64) *authority {
+	t.Helper()
+	return issueKey(t, issuer, ca.key, ca.cert.Subject.CommonName, asCA, func(c *x509.Certificate) { c.SerialNumber = big.NewInt(serial) })
 }
 
 // TestReports compares the reports with those in testdata, which somebody has

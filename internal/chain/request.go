@@ -101,7 +101,7 @@ func (r Request) read(ctx context.Context) (o Options, extra []*Input, err error
 }
 
 // superfluous says which option has no meaning for the profile: whoever gives
-// one expects it to be looked at.
+// one expects it to be looked at. A repair takes certificates from everywhere.
 func (r Request) superfluous() error {
 	for _, o := range []struct {
 		name  string
@@ -111,6 +111,8 @@ func (r Request) superfluous() error {
 		{"--csr", r.CSR != "", []Profile{OMEUpload, OMEServer}},
 		{"--eku", len(r.EKU) > 0, []Profile{CAPFLSC}},
 		{"--peer-address", len(r.PeerAddress) > 0, []Profile{ExpresswayTraversal, Expressway}},
+		{"--peer", len(r.Peer) > 0 && r.Fix == "", []Profile{OMEMigration, ExpresswayTraversal}},
+		{"--peer-trust", len(r.PeerTrust) > 0 && r.Fix == "", []Profile{ExpresswayTraversal, ExpresswayMRA}},
 		{"--verify-name", r.VerifyName != "", []Profile{Expressway, ExpresswayTraversal, Jabber, CAPFLSC, CUCMIIS}},
 	} {
 		if o.given && !slices.Contains(o.by, r.Profile) {

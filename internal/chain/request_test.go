@@ -37,6 +37,8 @@ func TestRequestUsage(t *testing.T) {
 		{"EKU", Request{Profile: CAPFLSC, Files: []string{leaf}, EKU: []string{"all"}}, `"all" is no extended key usage`},
 		{"a CSR for a phone", Request{Profile: CAPFLSC, Files: []string{leaf}, CSR: leaf}, "--csr has no meaning for capf-lsc"},
 		{"a device for OME", Request{Profile: OMEUpload, Files: []string{leaf}, VerifyName: device}, "--verify-name has no meaning for ome-upload"},
+		{"another side for Expressway", Request{Profile: Expressway, Files: []string{leaf}, Trust: []string{leaf}, Peer: []string{leaf}}, "--peer has no meaning for expressway"},
+		{"another store for Jabber", Request{Profile: Jabber, Files: []string{leaf}, VerifyName: "x", PeerTrust: []string{leaf}}, "--peer-trust has no meaning for jabber"},
 		{"standard input twice", Request{Profile: OMEUpload, Files: []string{"-"}, CSR: "-"}, "standard input (-) can be read once only"},
 		{"repair to standard output", Request{Profile: OMEUpload, Files: []string{leaf}, Fix: "-"}, "--fix needs the name of a file"},
 		{"absent file", Request{Profile: OMEUpload, Files: []string{leaf + "x"}}, "no such file"},
@@ -54,6 +56,11 @@ func TestRequestUsage(t *testing.T) {
 	var usage *UsageError
 	if _, err := (Request{Profile: OMEUpload}).Run(t.Context()); !errors.As(err, &usage) {
 		t.Errorf("%T", err)
+	}
+	// A repair takes what it can get.
+	other := Request{Profile: OMEServer, Files: []string{leaf}, Peer: []string{leaf}, PeerTrust: []string{leaf}, Fix: filepath.Join(t.TempDir(), "fixed.pem")}
+	if _, err := other.Run(t.Context()); err != nil {
+		t.Error(err)
 	}
 	// Junk is something that these appliances have a verdict on.
 	for _, p := range []Profile{OMEUpload, OMEServer, Expressway} {

@@ -172,8 +172,8 @@ var wayRows = map[Code]Row{
 	},
 	WrongHost: {
 		Name: "wrong-host", Symptom: "a request for another host than the configured one was refused",
-		Cause: "A redirect or a link led away from the configured certsrv host; credentials are never sent elsewhere.",
-		Fix:   "Configure the host that certsrv really answers on.",
+		Cause: "A redirect or a link led away from the configured certsrv host; credentials are never sent elsewhere. Or its CA is another than that of the other hosts, or than before.",
+		Fix:   "Configure the host that certsrv really answers on. After a CA was installed anew, restart the service.",
 		EST:   ESTUnknown, HTTP: 502, Retry: AfterFix, Upstream: Troubled, DeviceStatus: 15, Operation: 9,
 		Shows: []Sighting{{LogOwn, "code wrong-host"}},
 	},

@@ -19,6 +19,11 @@ func (s *Store) Adopt(ctx context.Context, from, to string) (n int, err error) {
 	}
 	err = s.transact(ctx, "write to", func(tx *sql.Tx) error {
 		n = 0
+		if s.postgres { // one process after the other
+			if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", lockNumber("adopt "+to)); err != nil {
+				return err
+			}
+		}
 		rows, err := tx.QueryContext(ctx, s.bind(selectRecord+"WHERE authority = ? AND is_current = 1"), from)
 		if err != nil {
 			return err
@@ -44,7 +49,8 @@ func (s *Store) Adopt(ctx context.Context, from, to string) (n int, err error) {
 }
 
 // rename gives a current record to another authority, as a past one if the same
-// request is on record there already.
+// request is on record there already. Another process may be at the same: what it
+// has renamed is left alone.
 func (s *Store) rename(ctx context.Context, tx *sql.Tx, rec Record, to string) error {
 	csr, err := rec.Request()
 	if err != nil {
@@ -58,8 +64,8 @@ func (s *Store) rename(ctx context.Context, tx *sql.Tx, rec Record, to string) e
 		return fmt.Errorf("record %s: %w", rec.ID, err)
 	}
 	_, err = tx.ExecContext(ctx, s.bind(`UPDATE requests SET authority = ?, request_key = ?,
-		is_current = CASE WHEN EXISTS (SELECT 1 FROM requests o WHERE o.request_key = ? AND o.is_current = 1) THEN 0 ELSE 1 END
-		WHERE id = ?`), to, key, key, rec.ID)
+		is_current = CASE WHEN EXISTS (SELECT 1 FROM requests o WHERE o.request_key = ? AND o.is_current = 1 AND o.id <> ?) THEN 0 ELSE 1 END
+		WHERE id = ? AND authority = ?`), to, key, key, rec.ID, rec.ID, rec.Authority)
 	return err
 }
 

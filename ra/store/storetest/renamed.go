@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,10 +25,16 @@ func (s *suite) adopt(t *testing.T) {
 		s.save(t, rec, "process-1")
 		ids[i] = rec.ID
 	}
-	n, err := s.store.Adopt(t.Context(), "ca", "ca (2)")
-	if err != nil || n != len(states) {
-		t.Fatal(n, err)
+	var wg sync.WaitGroup
+	for range 4 { // processes that start at the same moment
+		at := openStore(t, s.location)
+		wg.Go(func() {
+			if _, err := at.Adopt(t.Context(), "ca", "ca (2)"); err != nil {
+				t.Error(err)
+			}
+		})
 	}
+	wg.Wait()
 	s.claim.Authority = "ca (2)"
 	for i, state := range states {
 		rec, mine := s.begin(t, requests[i], s.now.Add(time.Second))

@@ -88,7 +88,7 @@ type records struct {
 	*store.Durable
 	store *store.Store
 	owner *store.Owner
-	audit *os.File
+	audit *store.AuditFile
 }
 
 // openRecords opens the store and the audit log.

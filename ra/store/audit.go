@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -31,43 +32,85 @@ type AuditLine struct {
 	Record       string    `json:"record"`
 }
 
+// AuditFile is an audit log on the disk. It knows what the process before it
+// wrote last.
+type AuditFile struct {
+	*os.File
+	last map[auditKey]bool
+}
+
+// auditKey tells one certificate from another.
+type auditKey struct{ record, serial string }
+
+// auditTail is how much of an audit log is read when it is opened, in bytes:
+// some thousand lines, more than a process can have under way when it dies.
+const auditTail = 1 << 20
+
 // OpenAudit opens an audit log for appending, readable by its owner alone. Half
 // a line, which is what a machine leaves that lost its power, is ended.
-func OpenAudit(path string) (*os.File, error) {
+func OpenAudit(path string) (*AuditFile, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fault.New(fault.DiskFull, "open the audit log", err)
 	}
-	if err := endLine(f); err != nil {
+	a := &AuditFile{File: f, last: map[auditKey]bool{}}
+	if err := a.readTail(); err != nil {
 		_ = f.Close() // err says what is wrong
 		return nil, fault.New(fault.DiskFull, "open the audit log", err)
 	}
-	return f, nil
+	return a, nil
 }
 
-// endLine sees to it that a file ends with a line break, if it can be read.
-func endLine(f *os.File) error {
-	info, err := f.Stat()
+// readTail notes which certificates have the last lines, and sees to it that
+// the file ends with a line break. Of what is no regular file nothing is read.
+func (a *AuditFile) readTail() error {
+	info, err := a.Stat()
 	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
 		return err
 	}
-	last := make([]byte, 1)
-	if _, err := f.ReadAt(last, info.Size()-1); err != nil || last[0] == '\n' {
+	tail := make([]byte, min(info.Size(), auditTail))
+	if _, err := a.ReadAt(tail, info.Size()-int64(len(tail))); err != nil {
 		return err
 	}
-	_, err = f.WriteString("\n")
+	for text := range bytes.Lines(tail) {
+		var l AuditLine
+		if json.Unmarshal(text, &l) == nil { // the first and the last may be half a line
+			a.last[auditKey{l.Record, l.Serial}] = true
+		}
+	}
+	if tail[len(tail)-1] == '\n' {
+		return nil
+	}
+	_, err = a.WriteString("\n")
 	return err
 }
 
 // audit writes a line for every certificate, before the certificate is noted in
-// the database. So after a crash a certificate can have two lines, which its
-// serial number shows; it never has none.
+// the database: it never has none. A process that dies between the two leaves a
+// line to the next, which does not write it again.
 type audit struct {
 	store *Store
 	w     io.Writer // nil for no log
 
 	mu   sync.Mutex
-	torn bool // the last line may not have its end
+	torn bool              // the last line may not have its end
+	has  map[auditKey]bool // lines whose certificates the database may not have
+}
+
+func newAudit(s *Store, w io.Writer) *audit {
+	a := &audit{store: s, w: w, has: map[auditKey]bool{}}
+	if f, ok := w.(*AuditFile); ok {
+		a.has = f.last
+	}
+	return a
+}
+
+// unsaved notes that the database did not take the certificate of a line, which
+// will come again.
+func (a *audit) unsaved(r Record) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.has[auditKey{r.ID, r.Serial}] = true
 }
 
 var errNoAudit = errors.New("store: there is no audit log")
@@ -89,6 +132,9 @@ func (a *audit) line(r Record) error {
 	line = append(line, '\n')
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.has[auditKey{r.ID, r.Serial}] {
+		return nil
+	}
 	if a.torn {
 		line = append([]byte{'\n'}, line...)
 	}

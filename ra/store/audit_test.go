@@ -214,3 +214,41 @@ func TestOpenAuditEndsHalfALine(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A process that died between the line and the database leaves the line to the
+// next one, which does not write it again.
+func TestLineOfAProcessThatDied(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	open := func(c *store.Config) {
+		f, err := store.OpenAudit(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = f.Close() })
+		c.Audit = f
+	}
+	durable(t, 7, open, func(t *testing.T, b *bench) {
+		dead := store.Claim{Owner: "dead", Lease: time.Minute, Authority: "ca"}
+		rec, _, err := b.store.Begin(t.Context(), storetest.Request(t, "SEP1", "ciscora"), dead, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		line := fmt.Sprintf(`{"serial":"abc","record":%q}`+"\n", rec.ID)
+		if err := os.WriteFile(path, []byte(line), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		rec.State, rec.Serial = store.Issued, "abc"
+		if _, err := b.store.Save(t.Context(), rec, "dead"); err != nil {
+			t.Fatal(err)
+		}
+		b.stop()
+		b.start(open)
+		b.sleep(2 * time.Minute)
+		if !b.record("SEP1").Audited {
+			t.Error("the line is still to be written")
+		}
+		if got, err := os.ReadFile(path); string(got) != line || err != nil {
+			t.Errorf("%s%v", got, err)
+		}
+	})
+}

@@ -146,7 +146,7 @@ func NewDurable(cfg Config) (*Durable, error) {
 	d := &Durable{
 		cfg: cfg, log: cfg.Logger, flights: map[string]*flight{},
 		claim: Claim{Owner: uuid.NewString(), Lease: cfg.Lease, Authority: cfg.Authority, Keep: cfg.Keep},
-		audit: &audit{store: cfg.Store, w: cfg.Audit},
+		audit: newAudit(cfg.Store, cfg.Audit),
 	}
 	if cfg.Owner != nil {
 		d.claim.Owner = cfg.Owner.name

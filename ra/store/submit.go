@@ -113,6 +113,9 @@ func (d *Durable) save(ctx context.Context, rec Record) {
 		}
 	}
 	saved, err := d.cfg.Store.Save(ctx, rec, d.claim.Owner)
+	if rec.Audited && (err != nil || !saved) {
+		d.audit.unsaved(rec)
+	}
 	switch {
 	case err != nil:
 		d.log.Error("the outcome of a request could not be written", d.fields(rec, zap.Error(err))...)

@@ -92,7 +92,7 @@ func (t *crashTest) compare(known map[string]app.RequestRecord, issued map[strin
 			t.violated("%s has the certificate with serial number %s, and the store does not know it", c.device, c.serial)
 		}
 	}
-	lines := t.auditLines()
+	lines := t.auditLines(true)
 	for serial, r := range known {
 		if lines[serial] == 0 {
 			t.violated("the audit log has no line for serial number %s of %s (record %s)", serial, r.Subject, r.ID)
@@ -129,7 +129,7 @@ func (t *crashTest) awaitAudit(ctx context.Context) {
 	defer cancel()
 	r := t.random(partFaults)
 	for ctx.Err() == nil {
-		lines, missing := t.auditLines(), false
+		lines, missing := t.auditLines(false), false
 		for _, c := range t.has {
 			missing = missing || lines[c.serial] == 0
 		}
@@ -140,8 +140,9 @@ func (t *crashTest) awaitAudit(ctx context.Context) {
 	}
 }
 
-// auditLines counts the lines of each serial number.
-func (t *crashTest) auditLines() map[string]int {
+// auditLines counts the lines of each serial number. The last time, no log may
+// have two for one.
+func (t *crashTest) auditLines(last bool) map[string]int {
 	lines := map[string]int{}
 	for _, p := range t.ras {
 		f, err := os.Open(p.audit)
@@ -152,12 +153,19 @@ func (t *crashTest) auditLines() map[string]int {
 			t.violated("%v", err)
 			continue
 		}
+		here := map[string]int{}
 		for scan := bufio.NewScanner(f); scan.Scan(); {
 			var l struct {
 				Serial string `json:"serial"`
 			}
 			if json.Unmarshal(scan.Bytes(), &l) == nil {
 				lines[l.Serial]++
+				here[l.Serial]++
+			}
+		}
+		for serial, n := range here {
+			if last && n > 1 {
+				t.violated("%s has %d lines for serial number %s", p.audit, n, serial)
 			}
 		}
 		_ = f.Close() // it was only read

@@ -69,7 +69,7 @@ func (s *Store) first(ctx context.Context, rec Record, c Claim, now time.Time) (
 			return err
 		}
 		rec.AfterReqID = int(highest)
-		n, err := l.exec(insertRecord, s.values(rec)...)
+		n, err := l.exec(insertFirst, s.fresh(rec)...)
 		mine = n == 1
 		return err
 	})
@@ -152,10 +152,15 @@ func (s *Store) update(ctx context.Context, tx *sql.Tx, r Record) error {
 // unless there is one already; anything else is not, and saved is false.
 func (s *Store) Save(ctx context.Context, r Record, owner string) (saved bool, err error) {
 	r.LeaseOwner, r.LeaseUntil = "", time.Time{}
-	args := append(s.outcome(r), r.ID, owner, string(r.State))
+	query, args := saveOutcome, []any(nil)
+	if r.plain() && !s.postgres {
+		query, args = saveIssued, s.issued(r, owner)
+	} else {
+		args = append(s.outcome(r), r.ID, owner, string(r.State))
+	}
 	if !s.postgres {
 		err = s.quick(ctx, "write to", func(l *lite) error {
-			n, err := l.exec(saveOutcome, args...)
+			n, err := l.exec(query, args...)
 			saved = n == 1
 			return err
 		})

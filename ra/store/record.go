@@ -248,6 +248,46 @@ func (s *Store) stored(kind string, der []byte) any {
 	}
 }
 
+// insertFirst writes down a request that nobody has sent before: what such a
+// record has in any case stands in the statement, for binding a value costs
+// SQLite about as much as storing it.
+var insertFirst = "INSERT INTO requests (" + strings.Join(freshColumns, ", ") + `,
+	is_current, state, attempts, req_id, certificate, serial, not_after, code, message, next_at, tries, audited)
+	VALUES (?` + strings.Repeat(", ?", len(freshColumns)-1) + `,
+	1, 'submitting', 1, 0, '', '', 0, '', '', 0, 0, 0) ON CONFLICT DO NOTHING`
+
+// freshColumns are those that differ, in the order of [Store.fresh].
+var freshColumns = []string{
+	"id", "authority", "request_key", "csr", "subject", "operation", "label", "template",
+	"client_name", "client_method", "client_addr", "after_req_id",
+	"created_at", "submitted_at", "updated_at", "lease_owner", "lease_until",
+}
+
+func (s *Store) fresh(r Record) []any {
+	return []any{
+		r.ID, r.Authority, r.Key, s.stored(csrBlock, r.CSR), r.Subject, string(r.Operation), r.Label, r.Template,
+		r.ClientName, r.ClientMethod, r.ClientAddr, r.AfterReqID,
+		stamp(r.Created), stamp(r.Submitted), stamp(r.Updated), r.LeaseOwner, stamp(r.LeaseUntil),
+	}
+}
+
+// saveIssued is saveOutcome for what [Record.plain] says.
+const saveIssued = `UPDATE requests SET state = 'issued', code = '', message = '', next_at = 0, lease_owner = '', lease_until = 0,
+	req_id = ?, after_req_id = ?, certificate = ?, serial = ?, not_after = ?, submitted_at = ?, updated_at = ?, tries = ?, audited = ?
+	WHERE id = ? AND (lease_owner = ? OR state <> 'issued')`
+
+// plain tells whether the outcome of a request is a certificate and no more.
+func (r Record) plain() bool {
+	return r.State == Issued && r.Code == "" && r.Message == "" && r.Next.IsZero() && r.LeaseOwner == "" && r.LeaseUntil.IsZero()
+}
+
+func (s *Store) issued(r Record, owner string) []any {
+	return []any{
+		r.ReqID, r.AfterReqID, s.stored(certBlock, r.Certificate), r.Serial, stamp(r.NotAfter),
+		stamp(r.Submitted), stamp(r.Updated), r.Tries, truth(r.Audited), r.ID, owner,
+	}
+}
+
 // scan reads a record from a row of [columns].
 func scan(row interface{ Scan(dest ...any) error }) (r Record, err error) {
 	var current int

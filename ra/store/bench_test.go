@@ -16,10 +16,14 @@ import (
 // store.
 type answering struct {
 	*storetest.Authority
-	res ra.Result
+	res  ra.Result
+	last *atomic.Int64
 }
 
-func (a answering) Enroll(context.Context, ra.Request) (ra.Result, error) { return a.res, nil }
+func (a answering) Enroll(context.Context, ra.Request) (ra.Result, error) {
+	a.res.ReqID = int(a.last.Add(1)) // numbers are handed out in order
+	return a.res, nil
+}
 
 // BenchmarkDurable is what the store adds to an enrolment, two transactions, with
 // sixteen clients on two cores.
@@ -40,7 +44,7 @@ func BenchmarkDurable(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			d, err := store.NewDurable(store.Config{Store: s, Next: answering{ca, res}, Fetch: ca})
+			d, err := store.NewDurable(store.Config{Store: s, Next: answering{ca, res, new(atomic.Int64)}, Fetch: ca})
 			if err != nil {
 				b.Fatal(err)
 			}

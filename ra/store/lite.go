@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 )
 
 // lite makes the changes that every enrolment needs, on SQLite's driver itself:
@@ -17,6 +18,8 @@ type lite struct {
 	of      driver.Conn // whose the statements are
 	args    []driver.NamedValue
 	highest map[string]int64 // request numbers by authority, within a transaction
+	// statements counts what was executed.
+	statements atomic.Int64
 }
 
 // transact makes changes in one transaction.
@@ -75,6 +78,7 @@ func (l *lite) bind(args []any) []driver.NamedValue {
 
 // exec executes a statement and says how many rows it changed.
 func (l *lite) exec(query string, args ...any) (n int64, err error) {
+	l.statements.Add(1)
 	s, err := l.stmt(query)
 	if err != nil {
 		return 0, err
@@ -92,6 +96,7 @@ func (l *lite) exec(query string, args ...any) (n int64, err error) {
 
 // number asks for one number.
 func (l *lite) number(query string, args ...any) (n int64, err error) {
+	l.statements.Add(1)
 	s, err := l.stmt(query)
 	if err != nil {
 		return 0, err

@@ -95,8 +95,12 @@ func (r *run) tell(b *bytes.Buffer) {
 		fmt.Fprintf(b, "%s\n\n", r.scenario.note)
 	}
 	if r.scenario.waits > 0 {
-		fmt.Fprintf(b, "What never answers was waited for %v here (%s milliseconds in the logs); the product waits ten seconds (`--product-timing`).\n\n",
-			r.timeout(), milliseconds(r.timeout()))
+		fmt.Fprintf(b, "What never answers was waited for %v here (%s milliseconds in the logs)", r.timeout(), milliseconds(r.timeout()))
+		if r.config.ProductTiming {
+			b.WriteString(", as the product does.\n\n")
+		} else {
+			b.WriteString("; the product waits ten seconds (`--product-timing`).\n\n")
+		}
 	}
 	if r.failed != nil {
 		fmt.Fprintf(b, "The registration authority said when it gave up: `%s`\n\n", code(r.failed.Error()))

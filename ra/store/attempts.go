@@ -81,6 +81,14 @@ func (s *Store) pruneAttempts(ctx context.Context, a ra.Attempt, now time.Time) 
 	})
 }
 
+// ForgetAttempts removes attempts of all scopes that were begun before a time.
+func (s *Store) ForgetAttempts(ctx context.Context, before time.Time) error {
+	return s.transact(ctx, "write to", func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, s.bind("DELETE FROM attempts WHERE began_at <= ?"), stamp(before))
+		return err
+	})
+}
+
 // tally counts what there is against an attempt. What was begun before the lease
 // and has no outcome counts as refused.
 func (s *Store) tally(ctx context.Context, tx *sql.Tx, a ra.Attempt, account string, now time.Time) (t ra.Tally, err error) {

@@ -16,7 +16,7 @@ const dueBatch = 64
 func (d *Durable) Run(ctx context.Context) error {
 	tick := time.NewTicker(d.cfg.Tick)
 	defer tick.Stop()
-	lastLeftovers := time.Time{}
+	lastLeftovers, lastAttempts := time.Time{}, time.Time{}
 	for {
 		now := time.Now()
 		d.note(ctx, "look for processes that have died", d.cfg.Owner.watch(ctx, now))
@@ -25,6 +25,10 @@ func (d *Durable) Run(ctx context.Context) error {
 			lastLeftovers = now
 			d.note(ctx, "write the audit log", d.audit.leftovers(ctx, now.Add(-d.cfg.Lease)))
 		}
+		if now.Sub(lastAttempts) >= attemptsKept/2 {
+			lastAttempts = now
+			d.note(ctx, "remove old attempts to log in", d.cfg.Store.ForgetAttempts(ctx, now.Add(-attemptsKept)))
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -32,6 +36,10 @@ func (d *Durable) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// attemptsKept is how long attempts to log in stay where nobody logs in any more:
+// far longer than they count.
+const attemptsKept = 12 * time.Hour
 
 // round asks after everything that is due.
 func (d *Durable) round(ctx context.Context, now time.Time) {

@@ -126,6 +126,11 @@ func (s *suite) attemptsSettle(t *testing.T) {
 	settle(enter(attempt(strange, strange), good), attempt(strange, strange), ra.AttemptRefused)
 	check("a strange name", attempt(strange, ""), good, ra.Tally{Refused: 1, All: 4, Oldest: good})
 	check("later", a, good.Add(time.Hour), ra.Tally{})
+	settle(enter(a, good), a, ra.AttemptRefused)
+	if err := s.store.ForgetAttempts(t.Context(), good); err != nil {
+		t.Fatal(err)
+	}
+	check("forgotten", a, good, ra.Tally{})
 }
 
 // ping: a database that can only be read is not well.

@@ -171,7 +171,7 @@ func (s *subject) gather(inputs []*Input, from int) *pool {
 			}
 		}
 	}
-	return newPool(all)
+	return s.proofs.pool(all)
 }
 
 // side gathers what a party presents. The party's own certificate is the first
@@ -245,15 +245,15 @@ func (s *subject) opensslStore(p profile, d *side) (store *pool, require bool) {
 	case len(s.trust.certs) > 0:
 		return s.trust, false
 	}
-	return newPool(slices.DeleteFunc(slices.Clone(d.pool.certs), func(c *x509.Certificate) bool { return c == d.leaf })), false
+	return s.proofs.pool(slices.DeleteFunc(slices.Clone(d.pool.certs), func(c *x509.Certificate) bool { return c == d.leaf })), false
 }
 
 func (s *subject) pathOf(p Profile, leaf *x509.Certificate, given *pool) *path {
 	switch {
 	case p == ExpresswayMRA:
-		return s.proofs.findPath(leaf, newPool(given.certs, s.trust.certs, s.peerTrust.certs), s.trust.anchors(leaf), s.trust, s.At)
+		return s.proofs.findPath(leaf, s.proofs.pool(given.certs, s.trust.certs, s.peerTrust.certs), s.trust.anchors(leaf), s.trust, s.At)
 	case p == Jabber && len(s.trust.certs) > 0:
-		return s.proofs.findPath(leaf, newPool(given.certs, s.trust.certs), s.trust.anchors(leaf), nil, s.At)
+		return s.proofs.findPath(leaf, s.proofs.pool(given.certs, s.trust.certs), s.trust.anchors(leaf), nil, s.At)
 	}
 	return s.proofs.findPath(leaf, given, given.roots(), nil, s.At)
 }

@@ -67,6 +67,9 @@ type (
 // (RFC 5280 section 7.1; of letters beyond ASCII the case counts, as in OpenSSL).
 func canonical(raw []byte) string {
 	var parts []rawPartSET
+	if len(raw) > maxName {
+		return string(raw)
+	}
 	if rest, err := asn1.Unmarshal(raw, &parts); err != nil || len(rest) > 0 {
 		return string(raw)
 	}

@@ -28,6 +28,7 @@ const (
 	maxSteps    = 2_000   // certificates looked at in the search for a path
 	maxVerifies = 300     // signatures verified in all searches of one check
 	maxPath     = 100     // certificates in a path, as in OpenSSL
+	maxName     = 4096    // bytes of a name; longer ones are compared as they are
 	maxRemedies = 10      // certificates that are advised to be taken away or added
 	maxRSABits  = 16384   // larger moduli are not verified, as in OpenSSL
 

@@ -26,7 +26,7 @@ import (
 type opensslBuilder struct {
 	judge
 
-	sent  []*x509.Certificate
+	sent  *pool
 	chain []*x509.Certificate
 	// trusted counts the certificates of the chain that the trust store gave.
 	trusted int
@@ -38,7 +38,7 @@ type opensslBuilder struct {
 func (j judge) opensslPath(leaf *x509.Certificate, sent []*x509.Certificate, store *pool) *path {
 	p := j.proofs
 	b := &opensslBuilder{judge: judge{anchors: store, at: j.at, proofs: p, openssl: true, purpose: j.purpose},
-		sent: slices.Clone(sent), chain: []*x509.Certificate{leaf}}
+		sent: p.pool(sent), chain: []*x509.Certificate{leaf}}
 	out := &path{complete: b.build(), certs: b.chain}
 	if !out.complete {
 		out.problems = append(out.problems, b.end())
@@ -77,17 +77,16 @@ func (b *opensslBuilder) build() bool {
 		if b.trusted > 0 || selfSigned(tip) {
 			return false
 		}
-		issuer := b.first(b.sent, tip, true)
+		issuer := b.first(b.sent.named(tip.RawIssuer), tip, true)
 		if issuer == nil {
 			return false
 		}
-		b.sent = slices.DeleteFunc(b.sent, func(c *x509.Certificate) bool { return c == issuer })
 		b.chain = append(b.chain, issuer)
 	}
 	return false
 }
 
-// first picks the issuer of c that OpenSSL takes.
+// first picks the issuer of c that OpenSSL takes; a fresh one is not in the chain.
 func (b *opensslBuilder) first(candidates []*x509.Certificate, c *x509.Certificate, fresh bool) *x509.Certificate {
 	var last *x509.Certificate
 	for _, p := range candidates {

@@ -88,14 +88,17 @@ type pool struct {
 	certs     []*x509.Certificate
 	bySubject map[string][]*x509.Certificate // by canonical name
 	byRaw     map[string]*x509.Certificate
+	canonical func(name []byte) string
 	// selfSigned holds the roots once they have been looked for, and openssl
 	// what OpenSSL takes for them.
 	selfSigned, openssl *pool
 }
 
 // newPool gathers certificates in the order given.
-func newPool(sets ...[]*x509.Certificate) *pool {
-	p := &pool{bySubject: map[string][]*x509.Certificate{}, byRaw: map[string]*x509.Certificate{}}
+func newPool(sets ...[]*x509.Certificate) *pool { return gatherPool(canonical, sets) }
+
+func gatherPool(canonical func([]byte) string, sets [][]*x509.Certificate) *pool {
+	p := &pool{bySubject: map[string][]*x509.Certificate{}, byRaw: map[string]*x509.Certificate{}, canonical: canonical}
 	for _, set := range sets {
 		for _, c := range set {
 			if p.byRaw[string(c.Raw)] != nil {
@@ -103,7 +106,7 @@ func newPool(sets ...[]*x509.Certificate) *pool {
 			}
 			p.byRaw[string(c.Raw)] = c
 			p.certs = append(p.certs, c)
-			name := canonical(c.RawSubject)
+			name := p.canonical(c.RawSubject)
 			p.bySubject[name] = append(p.bySubject[name], c)
 		}
 	}
@@ -113,7 +116,7 @@ func newPool(sets ...[]*x509.Certificate) *pool {
 func (p *pool) has(c *x509.Certificate) bool { return p.byRaw[string(c.Raw)] != nil }
 
 // named returns the certificates of a subject, in the order given.
-func (p *pool) named(subject []byte) []*x509.Certificate { return p.bySubject[canonical(subject)] }
+func (p *pool) named(subject []byte) []*x509.Certificate { return p.bySubject[p.canonical(subject)] }
 
 // roots returns the self-signed certificates. As in OpenSSL, key identifiers
 // decide where there are any; a self-issued certificate without them is one
@@ -180,9 +183,26 @@ type proofs struct {
 	memo        map[[2]*x509.Certificate]error
 	verifies    int
 	comparisons int
+	// names holds the canonical forms of names, which take time to find out.
+	names map[string]string
 }
 
-func newProofs() *proofs { return &proofs{memo: map[[2]*x509.Certificate]error{}} }
+func newProofs() *proofs {
+	return &proofs{memo: map[[2]*x509.Certificate]error{}, names: map[string]string{}}
+}
+
+// canonical is [canonical], each name once.
+func (p *proofs) canonical(name []byte) string {
+	known, ok := p.names[string(name)]
+	if !ok {
+		known = canonical(name)
+		p.names[string(name)] = known
+	}
+	return known
+}
+
+// pool is newPool, with names that may be known already.
+func (p *proofs) pool(sets ...[]*x509.Certificate) *pool { return gatherPool(p.canonical, sets) }
 
 // findPath finds the best path from leaf by way of certs to one of anchors, at a
 // time. With a store, each CA of the path must be in it.
@@ -218,7 +238,7 @@ func (s *search) extend(certs []*x509.Certificate) {
 		if s.exhausted() || len(certs) >= maxPath {
 			break
 		}
-		if inPath(certs, parent) {
+		if s.inPath(certs, parent) {
 			if !selfIssued(tip) {
 				end = &problem{troubleLoop, tip, fmt.Sprintf("%q is issued by a CA that it has itself issued, directly or not", IssuedTo(tip))}
 			}
@@ -278,10 +298,10 @@ func (p *proofs) verify(child, parent *x509.Certificate) error {
 
 // inPath says whether the path has the certificate already, or another one of
 // the same name and key.
-func inPath(certs []*x509.Certificate, c *x509.Certificate) bool {
+func (s *search) inPath(certs []*x509.Certificate, c *x509.Certificate) bool {
 	return slices.ContainsFunc(certs, func(p *x509.Certificate) bool {
 		return bytes.Equal(p.Raw, c.Raw) ||
-			sameDN(p.RawSubject, c.RawSubject) && bytes.Equal(p.RawSubjectPublicKeyInfo, c.RawSubjectPublicKeyInfo)
+			bytes.Equal(p.RawSubjectPublicKeyInfo, c.RawSubjectPublicKeyInfo) && s.proofs.canonical(p.RawSubject) == s.proofs.canonical(c.RawSubject)
 	})
 }
 

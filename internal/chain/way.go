@@ -25,7 +25,7 @@ func (s *subject) wayOf(who string, leaf *x509.Certificate, sent []*x509.Certifi
 	j := judge{anchors: store.opensslRoots(), store: store, require: require, at: s.At, proofs: s.proofs, openssl: true, purpose: purpose}
 	w := way{who: who, judge: j, sent: sent, store: store,
 		taken: j.opensslPath(leaf, sent, store),
-		best:  j.findPath(leaf, newPool([]*x509.Certificate{leaf}, sent, store.certs))}
+		best:  j.findPath(leaf, s.proofs.pool([]*x509.Certificate{leaf}, sent, store.certs))}
 	switch {
 	case w.missed():
 		w.best.rival = nil // which is told more exactly
@@ -49,7 +49,7 @@ func (j judge) otherOrder(leaf *x509.Certificate, sent []*x509.Certificate, stor
 	slices.Reverse(backwards)
 	last := slices.Clone(sent)
 	slices.Reverse(last)
-	if other := j.opensslPath(leaf, last, newPool(backwards)); !other.valid() {
+	if other := j.opensslPath(leaf, last, j.proofs.pool(backwards)); !other.valid() {
 		return &other.problems[0]
 	}
 	return nil
@@ -159,7 +159,7 @@ func (j judge) remedies(best *path, sent []*x509.Certificate, store *pool) []rem
 	var out []remedy
 	sent, trusted := slices.Clone(sent), slices.Clone(store.certs)
 	for len(out) < maxRemedies {
-		got := j.opensslPath(best.certs[0], sent, newPool(trusted))
+		got := j.opensslPath(best.certs[0], sent, j.proofs.pool(trusted))
 		if len(got.newProblems(best)) == 0 {
 			break
 		}

@@ -57,6 +57,7 @@ Basic (--scheme NTLM --scheme Basic).`,
 	f.StringVar(&o.User, "user", `LAB\ciscora`, "the account, `DOMAIN\\name`")
 	f.StringVar(&passwordFile, "password-file", "", "`file` with its password on one line")
 	f.StringArrayVar(&o.Templates, "template", nil, "`name` of a further template like CiscoRA (may be repeated)")
+	f.IntVar(&o.MinKeySize, "min-key-size", 0, "smallest RSA key, in `bits`, that the templates take; 0: 2048")
 	f.StringArrayVar(&o.Faults, "fault", nil, "`fault[:parameter][@step][*times]` to begin with (may be repeated; see --faults)")
 	f.BoolVar(&listFaults, "faults", false, "list the faults and end")
 	f.StringVar(&o.Language, "language", "en", "language of the pages: en, de or fr")

@@ -47,6 +47,16 @@ func TestLab(t *testing.T) {
 	}
 }
 
+// A mistake is noticed before the directory of the last run is cleared.
+func TestLabUsage(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "onlineca-lab")
+	onlineca(t, "lab", "--phones", "1", "--key", "p256", "--out", out).want(t, 0, "1 device: 1 issued")
+	onlineca(t, "lab", "--key", "rsa512", "--out", out).want(t, 2, `"rsa512" is no key type`, "hint: ")
+	if found, _ := filepath.Glob(filepath.Join(out, "lsc", "*.der")); len(found) != 1 {
+		t.Errorf("after the mistake there is %v", found)
+	}
+}
+
 func TestLabLeavesOtherDirectoriesAlone(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "thesis.txt"), "years of work")
@@ -323,7 +333,7 @@ func TestCertsrvIsWhatTheFlagsSay(t *testing.T) {
 func TestCertsrvUsage(t *testing.T) {
 	for _, bad := range [][]string{
 		{"--epa", "maybe"}, {"--language", "tlh"}, {"--scheme", "Digest"}, {"--renewals", "4"}, {"--user", "ciscora"},
-		{"--lockout", "-1"}, {"--first-req-id", "-1"}, {"--template", "X", "--standalone"},
+		{"--min-key-size", "512"}, {"--min-key-size", "1024", "--standalone"}, {"--lockout", "-1"}, {"--first-req-id", "-1"}, {"--template", "X", "--standalone"},
 	} {
 		onlineca(t, append([]string{"certsrv", "--listen", "127.0.0.1:0"}, bad...)...).want(t, 2, bad[0], "hint: ")
 	}

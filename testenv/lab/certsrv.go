@@ -25,6 +25,7 @@ type CertsrvOptions struct {
 	User            string   // DOMAIN\name
 	Password        string   // empty: one is made and shown
 	Templates       []string // names of further templates like CiscoRA
+	MinKeySize      int      // smallest RSA key that templates take; 0: 2048
 	Faults          []string // "name[:parameter][@step][*times]"
 	Language        string
 	EPA             string
@@ -73,6 +74,12 @@ func (o *CertsrvOptions) Check() error {
 	}
 	if o.Standalone && len(o.Templates) > 0 {
 		errs = append(errs, errors.New("--template: a stand-alone CA (--standalone) has none"))
+	}
+	if o.MinKeySize != 0 && (o.MinKeySize < shortKey || o.MinKeySize > longKey) {
+		errs = append(errs, fmt.Errorf("--min-key-size %d: between %d and %d bits", o.MinKeySize, shortKey, longKey))
+	}
+	if o.Standalone && o.MinKeySize != 0 {
+		errs = append(errs, errors.New("--min-key-size: a stand-alone CA (--standalone) has no templates, and takes keys of 1024 bits"))
 	}
 	if domain, name, ok := strings.Cut(o.User, `\`); !ok || domain == "" || name == "" {
 		errs = append(errs, fmt.Errorf(`--user %q: the form is DOMAIN\name`, o.User))
@@ -142,6 +149,7 @@ func (o *CertsrvOptions) config() testenv.Config {
 	for _, name := range o.Templates {
 		c.Templates = append(c.Templates, phoneTemplate(name))
 	}
+	setMinKeySize(c.Templates, o.MinKeySize)
 	return c
 }
 

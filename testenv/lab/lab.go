@@ -37,8 +37,9 @@ const (
 type Config struct {
 	// Phones is how many phones enrol. Default 5.
 	Phones int
-	// Key is the phones' key type: "rsa2048" (default), "rsa3072", "rsa4096",
-	// "p256", "p384" or "p521".
+	// Key is the phones' key type, one of [Keys]; default "rsa2048". For
+	// "rsa1024" the registration authority's policy and the template's minimum
+	// are lowered: neither takes so short a key otherwise.
 	Key string
 	// Workers is how many enrol at once. Default 8.
 	Workers int
@@ -68,6 +69,9 @@ func Run(ctx context.Context, c Config) (capf.Summary, error) {
 	if c.Result == nil {
 		c.Result = io.Discard
 	}
+	if err := c.Check(); err != nil {
+		return capf.Summary{}, fmt.Errorf("lab: %w", err)
+	}
 	if err := prepare(c.Out); err != nil {
 		return capf.Summary{}, err
 	}
@@ -77,7 +81,7 @@ func Run(ctx context.Context, c Config) (capf.Summary, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s, err := start(ctx, log, options{settings: c.remember})
+	s, err := start(ctx, log, options{settings: c.settings, certsrv: c.shortTemplates})
 	if err != nil {
 		return capf.Summary{}, errors.Join(err, closeLogs())
 	}
@@ -86,9 +90,10 @@ func Run(ctx context.Context, c Config) (capf.Summary, error) {
 	return sum, errors.Join(err, s.stop(), closeLogs())
 }
 
-// remember has the registration authority keep its requests in the lab's
-// directory, as it does in earnest.
-func (c Config) remember(s *app.Settings) {
+// settings has the registration authority keep its requests in the lab's
+// directory, as it does in earnest, and pass the keys that the phones make.
+func (c Config) settings(s *app.Settings) {
+	c.shortKeys(s)
 	s.Store = filepath.Join(c.Out, stateDir, "requests.db")
 	s.Requests.Audit = filepath.Join(c.Out, stateDir, "audit.jsonl")
 }
@@ -250,7 +255,11 @@ func (s *servers) run(ctx context.Context, c Config) (sum capf.Summary, err erro
 		return capf.Summary{}, fmt.Errorf("lab: start CAPF: %w", err)
 	}
 	defer func() { err = errors.Join(err, phones.stop()) }()
-	fmt.Fprintf(c.Progress, "phones that call CAPF at %s: %d (keys: %s)\n", phones.addr, c.Phones, keyName(c.Key))
+	key, _ := c.key() // it was checked
+	fmt.Fprintf(c.Progress, "phones that call CAPF at %s: %d (keys: %s)\n", phones.addr, c.Phones, key)
+	if c.short() {
+		fmt.Fprintf(c.Progress, "onlineca: warning: keys of %d bits are no protection; est.policy.keys and the template's minimum were lowered for them\n", key.Bits)
+	}
 	sum = phones.callIn(ctx, c)
 	if err := sum.WriteTable(c.Result); err != nil {
 		return sum, fmt.Errorf("lab: %w", err)

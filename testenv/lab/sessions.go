@@ -75,7 +75,7 @@ func (p *sessions) stop() error {
 
 // addPhones adds the lab's phones to the device table.
 func addPhones(ctx context.Context, table *devices.Table, c Config) error {
-	spec, err := wire.ParseKeySpec(keyName(c.Key))
+	spec, err := c.key()
 	if err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}

@@ -121,6 +121,8 @@ func (b *bench) refused(r ra.Request, code fault.Code) *fault.Fault {
 func (b *bench) sleep(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
+	time.Sleep(100 * time.Millisecond) // changes wait some milliseconds for others
+	synctest.Wait()
 }
 
 // slowly is for tests that take days: fewer looks at the database.

@@ -29,6 +29,7 @@ type group struct {
 	mu     sync.Mutex
 	queue  []*change
 	wake   chan struct{} // tells the writer that the queue is not empty
+	urgent chan struct{} // tells it not to wait for more
 	closed bool
 	done   chan struct{} // closed when the writer has ended
 
@@ -56,7 +57,7 @@ func newGroup(ctx context.Context, db *sql.DB) (*group, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &group{conn: conn, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	g := &group{conn: conn, wake: make(chan struct{}, 1), urgent: make(chan struct{}, 1), done: make(chan struct{})}
 	go g.write()
 	return g, nil
 }
@@ -84,14 +85,22 @@ func (g *group) do(c *change) error {
 	}
 	g.queue = append(g.queue, c)
 	if len(g.queue) == 1 {
-		select {
-		case g.wake <- struct{}{}:
-		default: // it has been told already
-		}
+		tell(g.wake)
+	}
+	if c.quick == nil {
+		tell(g.urgent) // it shares no transaction
 	}
 	g.mu.Unlock()
 	<-c.done
 	return c.err
+}
+
+// tell sends to somebody who may have been told already.
+func tell(who chan struct{}) {
+	select {
+	case who <- struct{}{}:
+	default:
+	}
 }
 
 // write makes changes until the store is closed.
@@ -100,20 +109,21 @@ func (g *group) write() {
 	defer g.lite.close()
 	pause := time.NewTimer(gather)
 	defer pause.Stop()
-	last := 0 // changes in the last transaction
 	for range g.wake {
-		for {
+		for last := 0; ; { // changes in the last transaction
 			if last > 1 {
 				// Others are at work, who will come as well.
 				pause.Reset(gather)
-				<-pause.C
+				select {
+				case <-pause.C:
+				case <-g.urgent:
+				}
 			}
 			batch := g.take()
 			if len(batch) == 0 {
 				break
 			}
-			last = len(batch)
-			g.make(batch)
+			last = g.make(batch)
 			for _, c := range batch {
 				close(c.done)
 			}
@@ -139,8 +149,8 @@ func (g *group) take() []*change {
 }
 
 // make makes changes: the quick ones in one transaction, each of the others in
-// its own.
-func (g *group) make(batch []*change) {
+// its own. It says how many quick ones there were.
+func (g *group) make(batch []*change) int {
 	g.changes.Add(int64(len(batch)))
 	var quick []*change
 	for _, c := range batch {
@@ -157,7 +167,7 @@ func (g *group) make(batch []*change) {
 		}
 	}
 	if len(quick) == 0 {
-		return
+		return 0
 	}
 	g.commits.Add(1)
 	err := g.conn.Raw(func(conn any) error {
@@ -175,6 +185,7 @@ func (g *group) make(batch []*change) {
 			c.err = err
 		}
 	}
+	return len(quick)
 }
 
 // transact makes a change in a transaction of its own. A panic is an error, so

@@ -19,6 +19,9 @@ const groupSize = 64
 // times as long.
 const gather = 4 * time.Millisecond
 
+// quiet is after how long without changes nobody is at work any more.
+const quiet = 100 * time.Millisecond
+
 // group is the one writer of an SQLite database within this process. Changes
 // that come while another is being written to the disk, or shortly after one
 // another, share a transaction. A change is done when the transaction that it
@@ -109,8 +112,12 @@ func (g *group) write() {
 	defer g.lite.close()
 	pause := time.NewTimer(gather)
 	defer pause.Stop()
+	last, at := 0, time.Time{} // changes in the last transaction, and when it was made
 	for range g.wake {
-		for last := 0; ; { // changes in the last transaction
+		if time.Since(at) > quiet {
+			last = 0
+		}
+		for {
 			if last > 1 {
 				// Others are at work, who will come as well.
 				pause.Reset(gather)
@@ -123,7 +130,7 @@ func (g *group) write() {
 			if len(batch) == 0 {
 				break
 			}
-			last = g.make(batch)
+			last, at = g.make(batch), time.Now()
 			for _, c := range batch {
 				close(c.done)
 			}

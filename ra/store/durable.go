@@ -308,7 +308,8 @@ func pause(ctx context.Context, length time.Duration) error {
 
 // tell says what is known of a request, in the terms of an enroller.
 func (d *Durable) tell(rec Record, now time.Time) (ra.Result, error) {
-	wait := max(rec.Next.Sub(now), d.cfg.RetryAfter).Round(time.Second)
+	// Rounded up: who comes back is not to come just before the next look.
+	wait := (max(rec.Next.Sub(now), d.cfg.RetryAfter) + time.Second - 1).Truncate(time.Second)
 	switch rec.State {
 	case Issued:
 		return issued(rec)
@@ -323,7 +324,8 @@ func (d *Durable) tell(rec Record, now time.Time) (ra.Result, error) {
 		code, _ := fault.Lookup(rec.Code)
 		return ra.Result{}, &fault.Fault{Code: code, Op: "enrol", ReqID: rec.ReqID, Message: rec.Message, Denied: rec.State == Denied}
 	case Unknown:
-		if now.After(d.graceEnd(rec)) {
+		// Until a look has begun after the grace, the next is due at its end.
+		if end := d.graceEnd(rec); now.After(end) && rec.Next.After(end) {
 			return ra.Result{}, fault.Newf(fault.OutcomeUnknown, "enrol", "record %s: %s", rec.ID, rec.Message)
 		}
 		// It is looked for again whenever the client comes.

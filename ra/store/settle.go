@@ -23,12 +23,13 @@ func (d *Durable) ask(ctx context.Context, id string, now time.Time) (Record, er
 	}
 	ctx, release := d.hold(ctx, id)
 	defer release()
+	began := time.Now() // what turns up behind the look's back does not count as absent
 	csr, err := rec.Request()
 	switch {
 	case err != nil:
 		err = fault.New(fault.Internal, "read the request of record "+rec.ID, err)
 	case rec.State == Unknown:
-		err = d.search(ctx, &rec, csr)
+		err = d.search(ctx, &rec, csr, began)
 	default:
 		err = d.poll(ctx, &rec, csr)
 	}
@@ -40,8 +41,8 @@ func (d *Durable) ask(ctx context.Context, id string, now time.Time) (Record, er
 	rec.Next = time.Time{}
 	if rec.State.open() {
 		rec.Next = now.Add(d.backoff(rec.Tries))
-		// The look that settles it is the first after its grace.
-		if end := d.graceEnd(rec); rec.State == Unknown && now.Before(end) && rec.Next.After(end) {
+		// The look that settles it is the first that begins after its grace.
+		if end := d.graceEnd(rec); rec.State == Unknown && began.Before(end) && rec.Next.After(end) {
 			rec.Next = end
 		}
 	}
@@ -93,15 +94,14 @@ func (d *Durable) poll(ctx context.Context, rec *Record, csr *x509.CertificateRe
 
 // search looks for a request whose answer was lost among the numbers that were
 // handed out since. Numbers are handed out in order, so it has a higher one
-// than any that was known when it was submitted. The error is why it is still
-// not settled.
-func (d *Durable) search(ctx context.Context, rec *Record, csr *x509.CertificateRequest) error {
+// than any that was known when it was submitted. The look is as of began. The
+// error is why it is still not settled.
+func (d *Durable) search(ctx context.Context, rec *Record, csr *x509.CertificateRequest, began time.Time) error {
 	known, err := d.cfg.Store.Numbers(ctx, rec.Authority, rec.AfterReqID)
 	if err != nil {
 		return err
 	}
 	s := lookup{d: d, rec: rec, csr: csr, known: known}
-	began := time.Now() // what turned up behind the look's back does not count as absent
 	err = s.run(ctx)
 	if rec.AfterReqID > 0 {
 		rec.AfterReqID = s.passed // what has been looked at need not be again

@@ -356,3 +356,67 @@ func TestTheGraceIsAsLongAsItSays(t *testing.T) {
 		b.state("SEP1", store.Failed)
 	})
 }
+
+// slowFetch takes its time with each number.
+type slowFetch struct {
+	*storetest.Authority
+	takes time.Duration
+}
+
+func (s slowFetch) Fetch(ctx context.Context, id int, csr *x509.CertificateRequest) (ra.Result, error) {
+	time.Sleep(s.takes)
+	return s.Authority.Fetch(ctx, id, csr)
+}
+
+// A look that begins before the grace ends and finishes after it proves nothing,
+// and is not the last for a long time either: who asked is told to come back,
+// and then it is settled.
+func TestALookAcrossTheEndOfTheGraceIsNotTheLast(t *testing.T) {
+	slow := func(c *store.Config) {
+		c.Fetch, c.Tick = slowFetch{c.Fetch.(*storetest.Authority), time.Second}, time.Hour
+	}
+	durable(t, 7, slow, func(t *testing.T, b *bench) {
+		b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+		b.ca.Answer = failing(false, lost())
+		r := storetest.Request(t, "SEP1", "ciscora")
+		b.refused(r, fault.InProgress)
+		b.ca.Answer = nil
+		for range 3 { // the pauses between looks grow beyond the grace
+			b.sleep(20 * time.Second)
+			b.refused(r, fault.InProgress)
+		}
+		rec := b.record("SEP1")
+		end := rec.Submitted.Add(100 * time.Second)
+		b.sleep(time.Until(end) - time.Second)
+		f := b.refused(r, fault.InProgress)
+		if !time.Now().After(end) {
+			t.Fatal("the look was over before the grace: the test tests nothing")
+		}
+		b.submissions("SEP1", 0) // it may have arrived while the look went on
+		b.sleep(f.RetryAfter)
+		b.enroll(r)
+		b.submissions("SEP1", 1)
+	})
+}
+
+// Who is told to come back comes after the next look is due, not a moment
+// before it.
+func TestWhoComesBackFindsTheNextLookDue(t *testing.T) {
+	durable(t, 7, func(c *store.Config) { c.Tick = time.Hour }, func(t *testing.T, b *bench) {
+		b.enroll(storetest.Request(t, "SEP0", "ciscora"))
+		b.ca.Answer = failing(false, lost())
+		r := storetest.Request(t, "SEP1", "ciscora")
+		b.refused(r, fault.InProgress)
+		b.ca.Answer = nil
+		for range 3 { // the pauses between looks grow beyond the grace
+			b.sleep(20 * time.Second)
+			b.refused(r, fault.InProgress)
+		}
+		end := b.record("SEP1").Submitted.Add(100 * time.Second)
+		b.sleep(time.Until(end) - 11400*time.Millisecond)
+		f := b.refused(r, fault.InProgress)
+		b.sleep(f.RetryAfter)
+		b.enroll(r)
+		b.submissions("SEP1", 1)
+	})
+}

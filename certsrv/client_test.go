@@ -229,6 +229,51 @@ func eventsOf(logs *observer.ObservedLogs) []event.Event {
 	return out
 }
 
+// A look for a lost answer asks for numbers that are mostly others', or nobody's:
+// that is no failure, and is not reported as one. Asked for by its own number, a
+// certificate for another key is.
+func TestLookEvents(t *testing.T) {
+	s := testenv.New(t, testenv.Config{})
+	cfg := config(s)
+	core, logs := observer.New(zap.DebugLevel)
+	cfg.Logger = zap.New(core)
+	c := newClient(t, cfg)
+	other, err := c.Enroll(t.Context(), request(t, "SEP001122334455"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine := ra.Request{Operation: ra.Enroll, CSR: newCSR(t, "SEP001122334456", key)}
+	failures := func(ctx context.Context, id int, want fault.Code) (n int) {
+		logs.TakeAll()
+		if _, err := c.Fetch(ctx, id, mine.CSR); !errors.Is(err, want) {
+			t.Errorf("request %d: %v, want %v", id, err, want)
+		}
+		for _, e := range eventsOf(logs) {
+			if _, bad := e.(event.UpstreamFailed); bad {
+				n++
+			}
+		}
+		return n
+	}
+	look := ra.Looking(t.Context())
+	for id, code := range map[int]fault.Code{other.ReqID: fault.WrongKeyCertificate, 99999: fault.NoSuchRequest} {
+		if n := failures(look, id, code); n != 0 {
+			t.Errorf("%v of a look is reported as %d failures", code, n)
+		}
+		if n := failures(t.Context(), id, code); n != 1 {
+			t.Errorf("%v is reported as %d failures", code, n)
+		}
+	}
+	s.Inject(testenv.Status500, testenv.On(testenv.StepFetch), testenv.Times(2))
+	if n := failures(look, other.ReqID, fault.ServerError); n == 0 {
+		t.Error("a server that fails is not reported, because it was a look")
+	}
+}
+
 // The events of an enrolment, with and without a login before it.
 func TestEnrollEvents(t *testing.T) {
 	s := testenv.New(t, testenv.Config{})

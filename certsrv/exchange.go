@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/onlineca/onlineca/certsrv/winauth"
+	"github.com/onlineca/onlineca/ra"
 	"github.com/onlineca/onlineca/ra/event"
 	"github.com/onlineca/onlineca/ra/fault"
 )
@@ -72,7 +73,7 @@ func (c *Client) loginCall() call {
 // report emits the one event of an exchange.
 func (c *Client) report(ctx context.Context, k call, start time.Time, status int, reused bool, err error) {
 	took := c.cfg.Now().Sub(start)
-	if err == nil {
+	if err == nil || ra.IsLook(ctx) && isAnswer(err) {
 		if !k.quiet {
 			event.Emit(ctx, c.cfg.Logger, event.UpstreamDone{Step: k.step, URL: k.url, Status: status, Duration: took, Reused: reused})
 		}
@@ -83,6 +84,13 @@ func (c *Client) report(ctx context.Context, k call, start time.Time, status int
 		Step: k.step, URL: k.url, Curl: f.Code.Row().Curl, Text: f.CurlText(),
 		Code: f.Code.String(), Error: err.Error(), Duration: took,
 	})
+}
+
+// isAnswer tells whether an error is what certsrv says of a request number that
+// is not the one that is looked for: another's, refused, or never handed out.
+func isAnswer(err error) bool {
+	f := fault.Of(err)
+	return f.Denied || f.Code == fault.WrongKeyCertificate || f.Code == fault.NoSuchRequest
 }
 
 // send performs k and returns the body of a 200. Everything else is an error.

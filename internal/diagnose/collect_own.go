@@ -63,7 +63,7 @@ func (c *collector) onOwn(n int, b []byte) {
 		}
 	case nil:
 		c.own.coded(k, p, l)
-	case event.ESTRequest, event.UpstreamDone, event.UpstreamFailed, event.ChainRetrieved, event.ChainUnavailable, event.RAStarted:
+	case event.ESTRequest, event.RAValueMissing, event.UpstreamDone, event.UpstreamFailed, event.ChainRetrieved, event.ChainUnavailable, event.RAStarted:
 		c.own.on(k, p, l, e)
 	default:
 		c.ownCAPF.on(k, p, e, l.ID)
@@ -76,6 +76,7 @@ func (c *collector) onOwn(n int, b []byte) {
 // ownKinds decodes the events that matter here.
 var ownKinds = map[string]func(json.RawMessage) (event.Event, error){
 	"est-request":           as[event.ESTRequest],
+	"ra-value-missing":      as[event.RAValueMissing],
 	"upstream-done":         as[event.UpstreamDone],
 	"upstream-failed":       as[event.UpstreamFailed],
 	"chain-retrieved":       as[event.ChainRetrieved],
@@ -121,7 +122,12 @@ func deviceOf(e event.Event) string {
 // on takes an event of the registration authority.
 func (f *ownFacts) on(k *clock, p point, l ownLine, e event.Event) {
 	if _, isRequest := e.(event.ESTRequest); !isRequest && l.Conn.Number == 0 {
-		f.starts.on(k, p, p.ref, e)
+		// What is asked of certsrv for no client is part of a start while that
+		// goes on. Later it is the background's: what became of pending
+		// requests, and of those whose answers were lost.
+		if !isExchange(e) || f.starts.takes(k, e) {
+			f.starts.on(k, p, p.ref, e)
+		}
 		return
 	}
 	o := f.get(k, p, l)
@@ -143,6 +149,15 @@ func (f *ownFacts) on(k *clock, p point, l ownLine, e event.Event) {
 			delete(f.open, l.ID)
 		}
 	}
+}
+
+// isExchange tells whether an event is an exchange with certsrv.
+func isExchange(e event.Event) bool {
+	switch e.(type) {
+	case event.UpstreamDone, event.UpstreamFailed:
+		return true
+	}
+	return false
 }
 
 // coded keeps a code that another event names: a warning about a certificate

@@ -27,6 +27,9 @@ func (s *start) again(k *clock, e event.Event) bool {
 	return s.clock != k
 }
 
+// takes reports whether an event belongs to the start under way, if there is one.
+func (f *startFacts) takes(k *clock, e event.Event) bool { return f.cur != nil && !f.cur.again(k, e) }
+
 func (f *startFacts) on(k *clock, p point, last ref, e event.Event) {
 	if f.cur == nil || f.cur.again(k, e) {
 		f.cur = &start{clock: k, log: k.log, first: p}

@@ -116,6 +116,36 @@ func TestOwnLog(t *testing.T) {
 	}
 }
 
+// What our own service asks certsrv for in the background, long after its start,
+// is no start, and what it finds there is nobody's failure.
+func TestBackgroundIsNoStart(t *testing.T) {
+	var lines strings.Builder
+	at := noon
+	say := func(kind, body string) {
+		at = at.Add(time.Second)
+		fmt.Fprintf(&lines, `{"level":"info","ts":%q,"kind":%q,"event":%s}`+"\n", at.UTC().Format(time.RFC3339Nano), kind, body)
+	}
+	say("ra-value-missing", `{"what":"CA Chain"}`)
+	say("ra-value-missing", `{"what":"CA Cert response"}`)
+	say("upstream-done", `{"step":"login","url":"https://ca/certsrv"}`)
+	say("upstream-done", `{"step":"chain","url":"https://ca/certsrv/certnew.p7b"}`)
+	say("chain-retrieved", `{}`)
+	say("ra-started", `{"pid":4711}`)
+	for range 3 {
+		say("upstream-done", `{"step":"login","url":"https://ca/certsrv"}`)
+		say("upstream-failed", `{"step":"fetch","url":"https://ca/certsrv/certnew.cer","code":"wrong-key-certificate","error":"x"}`)
+		say("upstream-failed", `{"step":"login","url":"https://ca/certsrv","code":"dns","error":"x"}`)
+	}
+	file := filepath.Join(t.TempDir(), "x")
+	if err := os.WriteFile(file, []byte(lines.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t, diagnose.Options{Paths: []string{file}})
+	if r.Totals.Starts != 1 || r.Totals.FailedStarts != 0 || len(r.Faults) != 0 || r.Starts[0].PID != 4711 {
+		t.Errorf("%+v\n%s", r.Totals, text(t, r))
+	}
+}
+
 // A TLS handshake with the EST server that fails at once was refused by one of
 // the two; one that takes long can have any reason for which nobody answers.
 func TestNoHandshake(t *testing.T) {

@@ -225,7 +225,7 @@ func (s *lookup) pass(n int) {
 
 // look looks at one number and says whether it was handed out.
 func (s *lookup) look(ctx context.Context, n int) (there bool, err error) {
-	res, err := s.d.cfg.Fetch.Fetch(ctx, n, s.csr)
+	res, err := s.d.cfg.Fetch.Fetch(ra.Looking(ctx), n, s.csr)
 	switch {
 	case err == nil && res.State == ra.Issued && res.Certificate.NotBefore.Before(s.rec.Submitted.Add(-backdated)):
 		return true, nil // for the same key, but of an earlier time

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/onlineca/onlineca/ra/fault"
 )
 
@@ -54,7 +56,8 @@ type auditText struct {
 // wrote last.
 type AuditFile struct {
 	*os.File
-	last map[auditKey]bool
+	regular bool // it can be synced and read
+	last    map[auditKey]bool
 }
 
 // auditKey tells one certificate from another.
@@ -83,8 +86,12 @@ func OpenAudit(path string) (*AuditFile, error) {
 // the file ends with a line break. Of what is no regular file nothing is read.
 func (a *AuditFile) readTail() error {
 	info, err := a.Stat()
-	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+	if err != nil {
 		return err
+	}
+	a.regular = info.Mode().IsRegular()
+	if !a.regular || info.Size() == 0 {
+		return nil
 	}
 	tail := make([]byte, min(info.Size(), auditTail))
 	if _, err := a.ReadAt(tail, info.Size()-int64(len(tail))); err != nil {
@@ -109,18 +116,42 @@ func (a *AuditFile) readTail() error {
 type audit struct {
 	store *Store
 	w     io.Writer // nil for no log
+	log   *zap.Logger
 
-	mu   sync.Mutex
-	torn bool              // the last line may not have its end
-	has  map[auditKey]bool // lines whose certificates the database may not have
+	syncing  sync.Mutex
+	mu       sync.Mutex
+	unsynced bool              // lines may not be on the disk yet
+	torn     bool              // the last line may not have its end
+	has      map[auditKey]bool // lines whose certificates the database may not have
 }
 
-func newAudit(s *Store, w io.Writer) *audit {
-	a := &audit{store: s, w: w, has: map[auditKey]bool{}}
+func newAudit(s *Store, w io.Writer, log *zap.Logger) *audit {
+	a := &audit{store: s, w: w, log: log, has: map[auditKey]bool{}}
 	if f, ok := w.(*AuditFile); ok {
 		a.has = f.last
 	}
 	return a
+}
+
+// sync sees to it that the lines are on the disk, as the database's own will be
+// a moment later. A log that cannot be synced keeps no certificate from anybody.
+func (a *audit) sync() {
+	f, ok := a.w.(*AuditFile)
+	if !ok || !f.regular {
+		return
+	}
+	a.syncing.Lock() // nobody goes on while another's sync has his line
+	defer a.syncing.Unlock()
+	a.mu.Lock()
+	due := a.unsynced
+	a.unsynced = false
+	a.mu.Unlock()
+	if !due {
+		return
+	}
+	if err := f.Sync(); err != nil {
+		a.log.Error("the audit log could not be synced: a power failure would lose its last lines", zap.Error(err))
+	}
 }
 
 // unsaved notes that the database did not take the certificate of a line, which
@@ -157,6 +188,7 @@ func (a *audit) line(r Record) error {
 		line = append([]byte{'\n'}, line...)
 	}
 	_, err = a.w.Write(line)
+	a.unsynced = true
 	if a.torn = err != nil; a.torn {
 		return fault.New(fault.DiskFull, "store: write the audit log", err)
 	}

@@ -146,7 +146,11 @@ func NewDurable(cfg Config) (*Durable, error) {
 	d := &Durable{
 		cfg: cfg, log: cfg.Logger, flights: map[string]*flight{},
 		claim: Claim{Owner: uuid.NewString(), Lease: cfg.Lease, Authority: cfg.Authority, Keep: cfg.Keep},
-		audit: newAudit(cfg.Store, cfg.Audit),
+		audit: newAudit(cfg.Store, cfg.Audit, cfg.Logger),
+	}
+	if cfg.Store.group != nil {
+		sync := d.audit.sync
+		cfg.Store.group.lite.before.Store(&sync)
 	}
 	if cfg.Owner != nil {
 		d.claim.Owner = cfg.Owner.name

@@ -18,6 +18,8 @@ type lite struct {
 	of      driver.Conn // whose the statements are
 	args    []driver.NamedValue
 	highest map[string]int64 // request numbers by authority, within a transaction
+	// before, if there is one, comes before each COMMIT.
+	before atomic.Pointer[func()]
 	// statements counts what was executed.
 	statements atomic.Int64
 }
@@ -43,6 +45,9 @@ func (l *lite) transact(changes []*change) (err error) {
 		if err := c.quick(l); err != nil {
 			return err
 		}
+	}
+	if before := l.before.Load(); before != nil {
+		(*before)()
 	}
 	_, err = l.exec("COMMIT")
 	return err

@@ -112,6 +112,9 @@ func (d *Durable) save(ctx context.Context, rec Record) {
 			d.log.Error("the audit log could not be written; it is tried again", d.fields(rec, zap.Error(err))...)
 		}
 	}
+	if d.cfg.Store.postgres {
+		d.audit.sync() // before SQLite's transactions its writer does that
+	}
 	saved, err := d.cfg.Store.Save(ctx, rec, d.claim.Owner)
 	if rec.Audited && (err != nil || !saved) {
 		d.audit.unsaved(rec)

@@ -2,7 +2,6 @@ package diagnose
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"path"
 	"slices"
@@ -217,46 +216,6 @@ func (r *Report) addFault(f Fault) {
 			x.Devices = append(x.Devices, d)
 		}
 	}
-}
-
-// copies leaves out groups whose files all stand in another one, too, as where
-// a bundle lies beside the logs that it was made of.
-func (w *walker) copies(groups []*folder) []*folder {
-	sums := make([]map[uint64]bool, len(groups))
-	for i, g := range groups {
-		sums[i] = map[uint64]bool{}
-		for _, f := range w.files {
-			if g.holds(f.Name) && f.Log != "" {
-				sums[i][f.sum] = true
-			}
-		}
-	}
-	var keep []*folder
-	var again []string
-	for i, g := range groups {
-		same := -1
-		for j := range groups {
-			if i == j || len(sums[i]) > len(sums[j]) || len(sums[i]) == len(sums[j]) && i < j {
-				continue
-			}
-			if !slices.ContainsFunc(slices.Collect(maps.Keys(sums[i])), func(s uint64) bool { return !sums[j][s] }) {
-				same = j
-			}
-		}
-		if same < 0 {
-			keep = append(keep, g)
-			continue
-		}
-		again = append(again, fmt.Sprintf("%s has the logs of %s once more", g.name, groups[same].name))
-	}
-	if n := len(again); n > 0 {
-		text := again[0]
-		if n > 1 {
-			text += fmt.Sprintf(", and so it is with %d others", n-1)
-		}
-		w.remark("%s: nothing is counted twice.", text)
-	}
-	return keep
 }
 
 // holds reports whether a file lies in a folder or below it.

@@ -100,15 +100,3 @@ func TestOneClusterIsNotDivided(t *testing.T) {
 		t.Errorf("a log beside: %d clusters, %v", len(r.Clusters), r.Notes)
 	}
 }
-
-// Logs that stand there twice are counted once.
-func TestTheSameLogsTwice(t *testing.T) {
-	dir := t.TempDir()
-	clusterAt(t, filepath.Join(dir, "logs"), 78, fault.Template, 0)
-	if err := os.CopyFS(filepath.Join(dir, "copy"), os.DirFS(filepath.Join(dir, "logs"))); err != nil {
-		t.Fatal(err)
-	}
-	if r := run(t, diagnose.Options{Paths: []string{dir}}); len(r.Clusters) != 0 || r.Totals.Enrolments != 11 || len(r.Notes) != 1 {
-		t.Errorf("%d clusters, %v, %+v", len(r.Clusters), r.Notes, r.Totals)
-	}
-}

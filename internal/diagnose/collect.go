@@ -76,6 +76,9 @@ var hashSeed = maphash.MakeSeed()
 
 // read is the visitor of the first pass.
 func (c *collector) read(_ context.Context, f *File, r io.Reader, limits Limits) error {
+	if f.SameAs != "" {
+		return nil
+	}
 	c.begin(f)
 	sum := maphash.Hash{}
 	sum.SetSeed(hashSeed)

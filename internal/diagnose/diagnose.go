@@ -149,7 +149,7 @@ func Analyse(ctx context.Context, o Options) (Report, error) {
 	if err := w.find(ctx, o.Paths, o.Stdin); err != nil {
 		return Report{}, err
 	}
-	facts, err := w.readAll(ctx)
+	facts, err := w.readOnce(ctx, o.Together)
 	if err != nil {
 		return Report{}, err
 	}

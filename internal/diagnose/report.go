@@ -188,6 +188,9 @@ type File struct {
 	Unknown int      `json:"unknown_lines"`
 	Cut     int      `json:"cut_lines,omitempty"` // too long to keep whole
 	Bytes   int64    `json:"bytes"`
+	// SameAs is the file that holds the same, if this is its copy: then nothing
+	// of this one is counted.
+	SameAs string `json:"same_as,omitempty"`
 
 	index int32
 	sum   uint64 // of what it holds

@@ -230,6 +230,10 @@ func (t *text) read(r Report) {
 			others++
 			continue
 		}
+		if f.SameAs != "" {
+			t.say("  %-9s %s: the same as %s\n", f.Log, f.Name, f.SameAs)
+			continue
+		}
 		t.say("  %-9s %s: %s, %s", f.Log, f.Name, plural(f.Lines, "line"), bytesText(f.Bytes))
 		if f.Unknown > 0 {
 			t.say(", %d of them not understood", f.Unknown)

@@ -52,6 +52,9 @@ type ESTConfig struct {
 	// TLS handshake, sending, and from the end of the request to the end of
 	// the answer. 0 means 10 seconds, as in the product.
 	Timeout time.Duration
+	// AnswerTimeout limits the last of these phases by itself, as libEST's
+	// est_client_set_read_timeout does. 0 means Timeout.
+	AnswerTimeout time.Duration
 	// RetryWait is how long one enrolment may wait in all for a server that
 	// answers 202 with Retry-After. 0 means one minute; less than 0 means not
 	// to wait at all, as CAPF does.
@@ -105,6 +108,9 @@ func NewESTClient(cfg ESTConfig) (*ESTClient, error) {
 	}
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = DefaultESTTimeout
+	}
+	if cfg.AnswerTimeout <= 0 {
+		cfg.AnswerTimeout = cfg.Timeout
 	}
 	if cfg.RetryWait == 0 {
 		cfg.RetryWait = DefaultESTRetryWait

@@ -34,8 +34,8 @@ var errPhaseTimeout = errors.New("timed out")
 // estWatch follows an exchange through its phases, and ends it when one of
 // them lasts longer than the limit.
 type estWatch struct {
-	limit time.Duration
-	timer *time.Timer
+	limit, answer time.Duration // of a phase, and of the last one
+	timer         *time.Timer
 
 	mu    sync.Mutex
 	phase estPhase
@@ -43,8 +43,8 @@ type estWatch struct {
 	over  bool
 }
 
-func newESTWatch(limit time.Duration, end context.CancelCauseFunc) *estWatch {
-	w := &estWatch{limit: limit}
+func newESTWatch(limit, answer time.Duration, end context.CancelCauseFunc) *estWatch {
+	w := &estWatch{limit: limit, answer: answer}
 	w.timer = time.AfterFunc(limit, func() {
 		w.mu.Lock()
 		w.late = !w.over
@@ -62,7 +62,15 @@ func (w *estWatch) enter(p estPhase) {
 		return
 	}
 	w.phase = p
-	w.timer.Reset(w.limit)
+	w.timer.Reset(w.of(p))
+}
+
+// of is how long a phase may last.
+func (w *estWatch) of(p estPhase) time.Duration {
+	if p == estReading {
+		return w.answer
+	}
+	return w.limit
 }
 
 // stop ends the watch. What the transport does afterwards no longer counts.
@@ -189,7 +197,7 @@ func estBasic(challenges []string, tolerant bool) bool {
 func (c *ESTClient) exchange(parent context.Context, op, method, operation string, body []byte, login bool) (*estReply, error) {
 	ctx, end := context.WithCancelCause(parent)
 	defer end(nil)
-	watch := newESTWatch(c.cfg.Timeout, end)
+	watch := newESTWatch(c.cfg.Timeout, c.cfg.AnswerTimeout, end)
 	defer watch.stop()
 
 	ctx = context.WithValue(ctx, estExchange{}, ctx)
@@ -206,7 +214,7 @@ func (c *ESTClient) exchange(parent context.Context, op, method, operation strin
 	}
 	failed := func(err error) error {
 		phase, late := watch.ended()
-		return estBroken(parent, op, method, phase, late, c.cfg.Timeout, err)
+		return estBroken(parent, op, method, phase, late, watch.of(phase), err)
 	}
 	resp, err := req.Execute(method, c.base+operation)
 	if resp != nil && resp.RawResponse != nil {

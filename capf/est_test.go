@@ -328,6 +328,14 @@ func TestESTTimesByPhase(t *testing.T) {
 		"as configured": {func(s *libest) {
 			s.answer = func(*estSeen) string { time.Sleep(4 * time.Second); return estChallenge }
 		}, func(c *capf.ESTConfig) { c.Timeout = 3 * time.Second }, fault.ESTReadTimeout, 35, 3 * time.Second},
+		"the answer by itself": {func(s *libest) {
+			s.answer = func(*estSeen) string { time.Sleep(4 * time.Second); return estChallenge }
+		}, func(c *capf.ESTConfig) { c.AnswerTimeout = 3 * time.Second }, fault.ESTReadTimeout, 35, 3 * time.Second},
+		"the handshake is no answer": {
+			func(s *libest) { s.broken = hang },
+			func(c *capf.ESTConfig) { c.AnswerTimeout = 3 * time.Second },
+			fault.ESTUnreachable, 38, 10 * time.Second,
+		},
 		"body never ends": {func(s *libest) {
 			s.answer = func(*estSeen) string {
 				return "HTTP/1.1 200 OK\r\nContent-Type: " + estP7Type + "\r\nContent-Length: 5000\r\n\r\nMIIB"

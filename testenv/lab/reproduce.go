@@ -238,13 +238,17 @@ func (r *run) play(ctx context.Context) error {
 	return errors.Join(err, s.stop(), closeLogs())
 }
 
+// settleTime is how long a machine that has much else to do may take for what
+// comes after a timeout.
+const settleTime = time.Minute
+
 // settle waits until the registration authority is done with what its clients
 // no longer wait for: its last lines belong to the logs.
 func (r *run) settle(ctx context.Context, s *servers, st *stage) error {
 	if !st.late {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, 3*st.timeout+productTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 3*st.timeout+settleTime)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

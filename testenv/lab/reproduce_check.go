@@ -150,7 +150,7 @@ var webForms = []struct {
 		// to count a moment after its client.
 		re: regexp.MustCompile(`^time-taken of \d+ or more on (?:(?:GET|POST) )?(\S+)$`),
 		is: func(r *run, m []string, h hit) bool {
-			return at(h, m[1]) && int64(h.ms) >= r.timeout().Milliseconds()*9/10
+			return at(h, m[1]) && int64(h.ms) >= r.timeout().Milliseconds()/2
 		},
 	},
 	{

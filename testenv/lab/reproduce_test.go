@@ -26,8 +26,13 @@ import (
 	"github.com/onlineca/onlineca/ra/fault"
 )
 
-// testTimeout is what a scenario waits for where nothing ever answers.
-const testTimeout = 300 * time.Millisecond
+// testTimeout is what a scenario waits for where nothing ever answers. A machine
+// that has much else to do can take longer for what does answer: a failure that
+// did not come out as it should gets a second chance with patientTimeout.
+const (
+	testTimeout    = 300 * time.Millisecond
+	patientTimeout = 5 * time.Second
+)
 
 // everything reproduces every failure once for all tests, several the same
 // with three phones each.
@@ -42,14 +47,28 @@ func allWith(phones int) (map[fault.Code]Reproduction, error) {
 		return nil, err
 	}
 	cleanup.dirs = append(cleanup.dirs, dir)
-	all, err := Reproduce(cleanup.ctx, ReproduceConfig{
+	c := ReproduceConfig{
 		All: true, Out: filepath.Join(dir, "out"), Timeout: testTimeout, Bundle: phones == 1, Phones: phones,
-	})
+	}
+	all, err := Reproduce(cleanup.ctx, c)
 	byCode := map[fault.Code]Reproduction{}
 	for _, r := range all {
+		if err == nil && len(r.Differences) > 0 {
+			r, err = secondChance(c, r)
+		}
 		byCode[r.Code] = r
 	}
 	return byCode, err
+}
+
+// secondChance reproduces one failure by itself and with more patience.
+func secondChance(c ReproduceConfig, r Reproduction) (Reproduction, error) {
+	c.All, c.Codes, c.Out, c.Timeout = false, []string{r.Code.String()}, r.Dir, patientTimeout
+	all, err := Reproduce(cleanup.ctx, c)
+	if err != nil {
+		return r, err
+	}
+	return all[0], nil
 }
 
 func reproduced(t *testing.T, code fault.Code) Reproduction { return oneOf(t, everything, code) }

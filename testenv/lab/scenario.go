@@ -88,7 +88,8 @@ func Scenarios() []ScenarioDoc {
 type stage struct {
 	// timeout is what the scenario lets pass where something never answers.
 	timeout time.Duration
-	// client is the patience of CAPF's EST client in such a scenario.
+	// client is how long CAPF's EST client waits for an answer in such a
+	// scenario.
 	client time.Duration
 	pki    *testenv.PKI
 	log    *zap.Logger
@@ -150,7 +151,7 @@ func (s *stage) impatient() {
 // which sits in a call of libcurl and does not notice.
 func (s *stage) givesUp() {
 	s.onEST(func(c *capf.ESTConfig) {
-		c.Timeout = s.client
+		c.AnswerTimeout = s.client // the way to it may take as long as this machine needs
 		c.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := new(net.Dialer).DialContext(ctx, network, addr)
 			if err != nil {

@@ -2,7 +2,6 @@ package diagnose
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,7 +59,7 @@ func (w *walker) find(ctx context.Context, paths []string, stdin io.Reader) erro
 			return err
 		}
 	}
-	slices.SortStableFunc(w.inputs, func(a, b input) int { return natural(a.name, b.name) })
+	slices.SortStableFunc(w.inputs, func(a, b input) int { return asWritten(a.name, b.name) })
 	w.inputs = slices.CompactFunc(w.inputs, func(a, b input) bool { return a.name == b.name })
 	if len(w.inputs) > w.limits.Files {
 		w.problem(w.inputs[w.limits.Files].name, refuse("there are %d files, and only %d are read", len(w.inputs), w.limits.Files))
@@ -233,33 +232,4 @@ func (c ctxReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return c.r.Read(p)
-}
-
-// natural compares names with their numbers as numbers, so that capf2.txt
-// comes before capf10.txt.
-func natural(a, b string) int {
-	for a != "" && b != "" {
-		na, nb := digits(a), digits(b)
-		if na == "" || nb == "" {
-			if a[0] != b[0] {
-				return cmp.Compare(a[0], b[0])
-			}
-			a, b = a[1:], b[1:]
-			continue
-		}
-		ta, tb := strings.TrimLeft(na, "0"), strings.TrimLeft(nb, "0")
-		if c := cmp.Or(cmp.Compare(len(ta), len(tb)), cmp.Compare(ta, tb), cmp.Compare(na, nb)); c != 0 {
-			return c
-		}
-		a, b = a[len(na):], b[len(nb):]
-	}
-	return cmp.Compare(len(a), len(b))
-}
-
-func digits(s string) string {
-	i := 0
-	for i < len(s) && s[i] >= '0' && s[i] <= '9' {
-		i++
-	}
-	return s[:i]
 }

@@ -50,6 +50,9 @@ func ruleExpresswayFormat(s *subject) ([]Finding, string) {
 	return out, ""
 }
 
+// giveLess is what helps where a limit ends the search for a path.
+const giveLess = "Give the certificates of this one chain only, from the certificate to its root."
+
 func ruleExpresswayTrust(s *subject) ([]Finding, string) {
 	return notTrusted(s, func() Finding { return Finding{Level: Error, Text: unrecognizedText, Basis: Documented} },
 		"Upload the certificate of the CA %q under "+trustedCAMenu+", then the server certificate.")
@@ -87,6 +90,9 @@ func lacking(s *subject, p *path, text func() Finding, fix string) []Finding {
 		}
 		named[ca] = true
 		f.Fix = fmt.Sprintf(fix, ca)
+		if t.kind == troubleGaveUp {
+			f.Basis, f.Fix = Inferred, giveLess
+		}
 		out = append(out, f)
 	}
 	return out

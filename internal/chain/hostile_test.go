@@ -2,11 +2,13 @@ package chain
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"slices"
 	"strings"
@@ -184,6 +186,91 @@ func TestLongChainEnds(t *testing.T) {
 	p := newProofs().findPath(leaf.cert, newPool(certsOf(append(as, leaf)...)), newPool(certsOf(top)), nil, now)
 	if p.valid() || len(p.certs) > maxPath {
 		t.Errorf("valid %v, %d certificates", p.valid(), len(p.certs))
+	}
+	if len(p.problems) != 1 || p.problems[0].detail != "the path is longer than 100 certificates" {
+		t.Errorf("no certificate is missing: %+v", p.problems)
+	}
+}
+
+// TestLongChainIsNotCalledIncomplete: whatever the appliance, a chain that is
+// all there must not have a certificate of it called missing. The work is that
+// of one path of a hundred certificates, whatever the number of CAs.
+func TestLongChainIsNotCalledIncomplete(t *testing.T) {
+	top := issue(t, nil, "CA 0", asCA)
+	as := []*authority{top}
+	for i := range 1900 {
+		as = append(as, issueKey(t, as[i], top.key, fmt.Sprintf("CA %d", i+1), asCA))
+	}
+	leaf := issue(t, as[len(as)-1], "SEP001122334455.example.com", asServer("SEP001122334455.example.com"))
+	whole := inputs(input(t, "chain.pem", append(as, leaf)...))
+	for _, p := range Profiles() {
+		o := Options{Profile: p, Files: whole, Peer: whole, Trust: whole, At: now,
+			VerifyName: "SEP001122334455.example.com", PeerAddress: []string{"SEP001122334455.example.com"}}
+		known, err := p.lookup()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newSubject(&o, known)
+		told := false
+		for _, r := range known.rules() {
+			for _, f := range s.apply(r).Findings {
+				told = told || strings.Contains(f.Detail, "longer than 100 certificates")
+				if strings.Contains(f.Detail, "missing") || strings.Contains(f.Detail, "not in the trust store") {
+					t.Errorf("%s, %s: %s", p, f.Rule, f.Detail)
+				}
+			}
+		}
+		if !told && p != OMEServer {
+			t.Errorf("%s does not say that the path is too long", p)
+		}
+		if n := s.proofs.verifies; n > 2*maxPath+2 {
+			t.Errorf("%s: %d signatures", p, n)
+		}
+	}
+}
+
+// A signature by the largest key takes some fifty times as long as an ordinary
+// one, and the search must end as soon.
+func TestLargeKeysCostMore(t *testing.T) {
+	top := issue(t, nil, "Top", asCA)
+	var cas []*x509.Certificate
+	for range 100 {
+		c := *issueKey(t, top, top.key, "Same", asCA).cert
+		c.PublicKey = &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), maxRSABits-1), E: 1<<31 - 1}
+		cas = append(cas, &c)
+	}
+	leaf := issue(t, issueKey(t, top, newKey(t), "Same", asCA), "leaf", asServer())
+	work := newProofs()
+	p := work.findPath(leaf.cert, newPool(cas), newPool(), nil, now)
+	if p.find(troubleGaveUp) == nil || work.verifies > 10 {
+		t.Errorf("%d signatures: %+v", work.verifies, p.problems)
+	}
+	for want, k := range map[int]any{
+		1:  &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 4095), E: 65537},
+		2:  &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 2047), E: 1 << 17},
+		16: &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 16383), E: 65537},
+	} {
+		if got := effort(&x509.Certificate{PublicKey: k}); got != want {
+			t.Errorf("effort %d, want %d", got, want)
+		}
+	}
+	if got := effort(top.cert); got != 1 {
+		t.Errorf("ECDSA: effort %d", got)
+	}
+}
+
+func TestLargeCertificateIsRefused(t *testing.T) {
+	for size, says := range map[int]string{maxCertificate: "certificate 1 in it is larger than 256 KiB", maxCertificate / 4: ""} {
+		root := issue(t, nil, strings.Repeat("n", size), asCA)
+		for name, data := range map[string][]byte{"PEM": pemOf(root.cert), "DER": root.cert.Raw, "PKCS#7": degenerate(t, root)} {
+			in, err := Read(bytes.NewReader(data), name, nil)
+			switch {
+			case says != "":
+				refused(t, err, says)
+			case err != nil || in.Err != nil:
+				t.Error(name, err)
+			}
+		}
 	}
 }
 

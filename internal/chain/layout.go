@@ -88,8 +88,7 @@ func paragraph(b *strings.Builder, label, text string) {
 		if !empty && length+1+columns(word) > width {
 			newline()
 		}
-		for length+columns(word) > width {
-			cut := head(word, width-length)
+		for cut := head(word, width-length); cut < len(word); cut = head(word, width-length) {
 			if comma := strings.LastIndexByte(word[:cut], ','); comma >= 0 {
 				cut = comma + 1
 			}

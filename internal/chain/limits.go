@@ -19,6 +19,11 @@ const (
 	// are worked through. The usual counts are 2048 to 10,000 each.
 	MaxIterations = 500_000
 
+	// maxCertificate is the largest certificate in bytes. One with a thousand
+	// names has some 30 KiB. What it says is shown, and hashed for each key that
+	// may have signed it.
+	maxCertificate = 256 << 10
+
 	maxPKCS12   = 1 << 20 // bytes of a PKCS#12 file
 	maxParts    = 64      // contents of a PKCS#12 file; there are two
 	maxBlocks   = 2_100   // blocks in a PEM file, of whatever kind
@@ -26,7 +31,7 @@ const (
 	maxDepth    = 24      // levels of nesting in a BER structure
 	maxObjects  = 500_000 // elements in a BER structure
 	maxSteps    = 2_000   // certificates looked at in the search for a path
-	maxVerifies = 300     // signatures verified in all searches of one check
+	maxVerifies = 300     // signatures verified in all searches of one check, see [effort]
 	maxPath     = 100     // certificates in a path, as in OpenSSL
 	maxName     = 4096    // bytes of a name; longer ones are compared as they are
 	maxRemedies = 10      // certificates that are advised to be taken away or added

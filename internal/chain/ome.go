@@ -117,6 +117,9 @@ func (s *subject) convertCommand(in *Input) string {
 	case FormatPKCS7PEM:
 		return "openssl pkcs7 -print_certs -in " + name + " -out chain.pem"
 	case FormatPKCS12:
+		if in.legacy {
+			return "openssl pkcs12 -legacy -nokeys -in " + name + " -out chain.pem"
+		}
 		return "openssl pkcs12 -nokeys -in " + name + " -out chain.pem"
 	case FormatUTF16:
 		return "iconv -f UTF-16 -t UTF-8 " + name + " > chain.pem"

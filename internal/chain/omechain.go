@@ -55,8 +55,10 @@ func ruleOMELinks(s *subject) ([]Finding, string) {
 		switch t.kind {
 		case troubleSignature:
 			add(t.cert, Inferred, t.detail, fmt.Sprintf("Get the certificate of %q that issued it, and put it in place of the other.", IssuedBy(t.cert)))
-		case troubleNotCA, troubleKeyUsage, troublePathLength, troubleName, troubleCritical, troubleWeakUnproven, troubleGaveUp, troubleUntrusted:
+		case troubleNotCA, troubleKeyUsage, troublePathLength, troubleName, troubleCritical, troubleWeakUnproven, troubleUntrusted:
 			add(t.cert, Inferred, t.detail, "Use a certificate of a CA that may issue it.")
+		case troubleGaveUp:
+			add(t.cert, Inferred, t.detail, giveLess)
 		}
 	}
 	if last := p.certs[len(p.certs)-1]; !p.complete {

@@ -45,7 +45,7 @@ func (j judge) opensslPath(leaf *x509.Certificate, sent []*x509.Certificate, sto
 	}
 	for i, c := range out.certs[1:] {
 		child := out.certs[i]
-		if p.verifies >= maxVerifies {
+		if p.exhausted() {
 			out.problems = append(out.problems, problem{troubleGaveUp, child, "more signatures would have to be verified than are verified in one check"})
 			break
 		}
@@ -108,7 +108,7 @@ func (b *opensslBuilder) end() problem {
 	tip := b.chain[len(b.chain)-1]
 	switch {
 	case len(b.chain) > maxPath+1:
-		return problem{troubleGaveUp, tip, fmt.Sprintf("the path is longer than %d certificates", maxPath)}
+		return tooLong(tip)
 	case selfSigned(tip):
 		return problem{troubleUntrusted, tip, fmt.Sprintf("%q is self-signed and not in the trust store", IssuedTo(tip))}
 	case b.trusted > 0:

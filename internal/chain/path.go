@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 	"time"
 )
@@ -135,7 +136,7 @@ func (p *pool) roots() *pool {
 				out = append(out, c)
 			}
 		case verified < maxVerifies:
-			verified++
+			verified += effort(c)
 			if verifySignature(c, c) == nil {
 				out = append(out, c)
 			}
@@ -166,6 +167,18 @@ func verifySignature(child, parent *x509.Certificate) error {
 	return parent.CheckSignature(child.SignatureAlgorithm, child.RawTBSCertificate, child.Signature)
 }
 
+// effort is what it takes to verify a signature by a certificate's key, in units
+// of one by an ordinary key, RSA of 4096 bits with the exponent 65537 at most. It
+// grows with the square of the modulus's length, and with the exponent's length.
+func effort(parent *x509.Certificate) int {
+	k, ok := parent.PublicKey.(*rsa.PublicKey)
+	if !ok || k.N.BitLen() > maxRSABits { // which is not verified
+		return 1
+	}
+	long, exponent := (k.N.BitLen()+4095)/4096, (bits.Len(uint(k.E))+16)/17
+	return max(1, long*long*exponent)
+}
+
 // search looks for a path, depth first, within a budget. Issuers that issue
 // each other, and thousands of CAs of one name, end it and not the program.
 type search struct {
@@ -181,7 +194,8 @@ type search struct {
 // searches of one check have been.
 type proofs struct {
 	memo        map[[2]*x509.Certificate]error
-	verifies    int
+	verifies    int // signatures
+	effort      int // of these
 	comparisons int
 	// names holds the canonical forms of names, which take time to find out.
 	names map[string]string
@@ -201,6 +215,9 @@ func (p *proofs) canonical(name []byte) string {
 	return known
 }
 
+// exhausted says that no more signatures are to be verified in this check.
+func (p *proofs) exhausted() bool { return p.effort >= maxVerifies }
+
 // pool is newPool, with names that may be known already.
 func (p *proofs) pool(sets ...[]*x509.Certificate) *pool { return gatherPool(p.canonical, sets) }
 
@@ -215,14 +232,23 @@ func (j judge) findPath(leaf *x509.Certificate, certs *pool) *path {
 	s := &search{pool: certs, judge: j}
 	s.extend([]*x509.Certificate{leaf})
 	s.best.steps, s.best.rival = s.steps, s.rival
-	if s.exhausted() && !s.best.valid() {
-		s.best.problems = append(s.best.problems, problem{troubleGaveUp, leaf,
-			fmt.Sprintf("the search for a path was given up after %d certificates and %d signatures: too many CAs share a name, or issue each other", s.steps, j.proofs.verifies)})
+	if s.exhausted() && !s.best.valid() && s.best.find(troubleGaveUp) == nil {
+		s.best.problems = append(s.best.problems, s.givenUp(leaf))
 	}
 	return s.best
 }
 
-func (s *search) exhausted() bool { return s.steps >= maxSteps || s.proofs.verifies >= maxVerifies }
+func (s *search) exhausted() bool { return s.steps >= maxSteps || s.proofs.exhausted() }
+
+// givenUp says that the budget is used up.
+func (s *search) givenUp(c *x509.Certificate) problem {
+	return problem{troubleGaveUp, c, fmt.Sprintf("the search for a path was given up after %d certificates and %d signatures: too many CAs share a name, or issue each other", s.steps, s.proofs.verifies)}
+}
+
+// tooLong is a path that verifiers do not follow any further.
+func tooLong(c *x509.Certificate) problem {
+	return problem{troubleGaveUp, c, fmt.Sprintf("the path is longer than %d certificates", maxPath)}
+}
 
 // extend follows every issuer of the last certificate.
 func (s *search) extend(certs []*x509.Certificate) {
@@ -235,7 +261,12 @@ func (s *search) extend(certs []*x509.Certificate) {
 	var end *problem
 	followed := false
 	for _, parent := range s.issuers(tip) {
-		if s.exhausted() || len(certs) >= maxPath {
+		if s.exhausted() {
+			end = new(s.givenUp(tip))
+			break
+		}
+		if len(certs) >= maxPath {
+			end = new(tooLong(tip))
 			break
 		}
 		if s.inPath(certs, parent) {
@@ -291,6 +322,7 @@ func (p *proofs) verify(child, parent *x509.Certificate) error {
 		return err
 	}
 	p.verifies++
+	p.effort += effort(parent)
 	err := verifySignature(child, parent)
 	p.memo[key] = err
 	return err
@@ -334,7 +366,7 @@ func (s *search) consider(certs []*x509.Certificate, complete bool, end *problem
 	if s.best == nil || better(p, s.best) {
 		s.best = p
 	}
-	if !p.valid() && s.rival == nil && len(p.problems) > 0 {
+	if !p.valid() && s.rival == nil && len(p.problems) > 0 && !s.exhausted() {
 		s.rival = &p.problems[0]
 	}
 }

@@ -34,6 +34,13 @@ func (in *Input) pem(text []byte) error {
 		label, begins := boundary(s, "-----BEGIN ")
 		end, ends := boundary(s, "-----END ")
 		switch {
+		case !begins && startOfLabel(s) != "":
+			// What stands there may be a private key, and is not shown.
+			if strings.HasSuffix(startOfLabel(s), "PRIVATE KEY") {
+				in.note(privateKeyNote, number)
+			}
+			keep(fmt.Errorf("line %d: a BEGIN line stands alone, and this one goes on after its dashes: the line breaks are lost", number))
+			block = nil
 		case begins:
 			if blocks++; blocks > maxBlocks {
 				return &TooLargeError{in.Name, fmt.Sprintf("it has more than %d blocks; give the certificates of one chain", maxBlocks)}
@@ -69,20 +76,43 @@ func (in *Input) pem(text []byte) error {
 	return firstErr
 }
 
-// boundary returns the label of a BEGIN or END line.
+// maxLabel is the length of the longest label that is taken for one, in bytes.
+const maxLabel = 64
+
+// boundary returns the label of a BEGIN or END line. A label has no two hyphens
+// in a row (RFC 7468 section 3): what has is a whole block in one line.
 func boundary(line []byte, prefix string) (label string, ok bool) {
 	rest, ok := bytes.CutPrefix(line, []byte(prefix))
 	if !ok {
 		return "", false
 	}
 	rest, ok = bytes.CutSuffix(rest, []byte("-----"))
-	return Printable(string(rest)), ok
+	if !ok || len(rest) > maxLabel || bytes.Contains(rest, []byte("--")) {
+		return "", false
+	}
+	return Printable(string(rest)), true
 }
+
+// startOfLabel returns the label of a line that begins like a BEGIN line and
+// goes on after it, and "" for any other.
+func startOfLabel(line []byte) string {
+	rest, ok := bytes.CutPrefix(line, []byte("-----BEGIN "))
+	if !ok {
+		return ""
+	}
+	label, _, ok := bytes.Cut(rest[:min(len(rest), maxLabel)], []byte("--"))
+	if !ok {
+		return ""
+	}
+	return string(label)
+}
+
+const privateKeyNote = "line %d: there is a private key in this file: do not hand it out, and upload it nowhere"
 
 // block reads one block.
 func (in *Input) block(b *pemBlock) error {
 	if strings.HasSuffix(b.label, "PRIVATE KEY") {
-		in.note("line %d: there is a private key in this file: do not hand it out, and upload it nowhere", b.line)
+		in.note(privateKeyNote, b.line)
 		return nil
 	}
 	der, err := base64.StdEncoding.DecodeString(string(b.body))

@@ -29,7 +29,13 @@ var (
 	oidEncryptedData = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 6}
 	oidKeyBag        = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 12, 10, 1, 1}
 	oidCertBag       = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 12, 10, 1, 3}
-	oidSHA1          = asn1.ObjectIdentifier{1, 3, 14, 3, 2, 26}
+	// oidsLegacy are the encryptions with RC4 and RC2 (RFC 7292 appendix C), which
+	// OpenSSL 3 knows in its legacy provider only. Windows wrote RC2 by default.
+	oidsLegacy = []asn1.ObjectIdentifier{
+		{1, 2, 840, 113549, 1, 12, 1, 1}, {1, 2, 840, 113549, 1, 12, 1, 2},
+		{1, 2, 840, 113549, 1, 12, 1, 5}, {1, 2, 840, 113549, 1, 12, 1, 6},
+	}
+	oidSHA1 = asn1.ObjectIdentifier{1, 3, 14, 3, 2, 26}
 )
 
 // pfx is a PKCS#12 file (RFC 7292 section 4).
@@ -77,6 +83,7 @@ func (in *Input) pkcs12(der []byte, password *string) error {
 		return &TooLargeError{in.Name, fmt.Sprintf("it is PKCS#12 of more than %d MiB, and no chain is", maxPKCS12>>20)}
 	}
 	parts, n, err := openPFX(der)
+	in.legacy = slices.ContainsFunc(parts, contentInfo.legacy)
 	if err != nil {
 		return fmt.Errorf("the PKCS#12 structure cannot be read: %w", err)
 	}
@@ -148,6 +155,15 @@ func openPFX(der []byte) (parts []contentInfo, sum int64, err error) {
 		sum += n
 	}
 	return parts, sum, nil
+}
+
+// legacy says whether a part is encrypted with RC2 or RC4.
+func (c contentInfo) legacy() bool {
+	var e encryptedData
+	if !c.Type.Equal(oidEncryptedData) || unmarshal(c.Content.Bytes, &e) != nil {
+		return false
+	}
+	return slices.ContainsFunc(oidsLegacy, e.Info.Algorithm.Algorithm.Equal)
 }
 
 // certificates returns the certificates in a part.

@@ -40,6 +40,9 @@ type Input struct {
 	Notes []string
 	// Err says why the input, or a part of it, cannot be read.
 	Err error
+	// legacy says that it is PKCS#12 with an encryption that OpenSSL 3 opens
+	// with its option -legacy only.
+	legacy bool
 }
 
 // ReadFile reads the certificates in a file; "-" is standard input. The
@@ -128,6 +131,9 @@ func (in *Input) note(format string, args ...any) {
 func (in *Input) add(c *x509.Certificate) error {
 	if len(in.Certs) >= MaxCertificates {
 		return &TooLargeError{in.Name, fmt.Sprintf("it holds more than %d certificates; give the ones of one chain", MaxCertificates)}
+	}
+	if len(c.Raw) > maxCertificate {
+		return &TooLargeError{in.Name, fmt.Sprintf("certificate %d in it is larger than %d KiB; a few KiB are usual", len(in.Certs)+1, maxCertificate>>10)}
 	}
 	in.Certs = append(in.Certs, c)
 	return nil

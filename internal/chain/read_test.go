@@ -174,6 +174,41 @@ func TestReadSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// TestLostLineBreaks gives PEM in one line. What stands between the dashes may
+// be a private key: nothing of it may be told.
+func TestLostLineBreaks(t *testing.T) {
+	root := issue(t, nil, "root", asCA)
+	key, err := x509.MarshalPKCS8PrivateKey(root.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})
+	for _, c := range []struct {
+		name   string
+		block  []byte
+		secret bool
+	}{{"certificate", pemOf(root.cert), false}, {"key", keyPEM, true}} {
+		for _, instead := range []string{"", " ", "\r", `\n`} {
+			line := bytes.ReplaceAll(c.block, []byte("\n"), []byte(instead))
+			in := inputBytes(t, "line.pem", slices.Concat(line, []byte("\n"), pemOf(root.cert)))
+			if in.Err == nil || in.Err.Error() != "line 1: a BEGIN line stands alone, and this one goes on after its dashes: the line breaks are lost" {
+				t.Errorf("%s, %q: %v", c.name, instead, in.Err)
+			}
+			if c.secret != strings.Contains(strings.Join(in.Notes, ";"), "private key in this file") {
+				t.Errorf("%s, %q: %q", c.name, instead, in.Notes)
+			}
+			if len(in.Certs) != 1 {
+				t.Errorf("%s, %q: %d certificates", c.name, instead, len(in.Certs))
+			}
+		}
+	}
+	// What is too long for a label is text.
+	in := inputBytes(t, "label.pem", slices.Concat([]byte("-----BEGIN "+strings.Repeat("A", 1<<20)+"-----\n"), pemOf(root.cert)))
+	if in.Err != nil || len(in.Certs) != 1 {
+		t.Errorf("a long label: %v, %d certificates", in.Err, len(in.Certs))
+	}
+}
+
 func TestReadRequest(t *testing.T) {
 	key := newKey(t)
 	want := request(t, key, "OMENT")
@@ -205,7 +240,7 @@ func TestReadWhatOpenSSLWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, data := range map[string][]byte{
-		"chain.pem": pemOf(leaf.cert, root.cert), "leaf.pem": pemOf(leaf.cert), "root.pem": pemOf(root.cert),
+		"both.pem": pemOf(leaf.cert, root.cert), "leaf.pem": pemOf(leaf.cert), "root.pem": pemOf(root.cert),
 		"key.pem": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), "password": []byte("secret\n"),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
@@ -220,10 +255,10 @@ func TestReadWhatOpenSSLWrites(t *testing.T) {
 		{"x509 -in leaf.pem -text -out out", FormatPEM, []string{"leaf"}},
 		{"x509 -in leaf.pem -trustout -addtrust serverAuth -out out", FormatPEM, []string{"leaf"}},
 		{"x509 -in leaf.pem -outform DER -out out", FormatDER, []string{"leaf"}},
-		{"crl2pkcs7 -nocrl -certfile chain.pem -outform DER -out out", FormatPKCS7DER, []string{"leaf", "root"}},
-		{"crl2pkcs7 -nocrl -certfile chain.pem -out out", FormatPKCS7PEM, []string{"leaf", "root"}},
+		{"crl2pkcs7 -nocrl -certfile both.pem -outform DER -out out", FormatPKCS7DER, []string{"leaf", "root"}},
+		{"crl2pkcs7 -nocrl -certfile both.pem -out out", FormatPKCS7PEM, []string{"leaf", "root"}},
 		{"pkcs12 -export -in leaf.pem -inkey key.pem -certfile root.pem -passout file:password -out out", FormatPKCS12, []string{"leaf", "root"}},
-		{"pkcs12 -export -nokeys -in chain.pem -passout file:password -out out", FormatPKCS12, []string{"leaf", "root"}},
+		{"pkcs12 -export -nokeys -in both.pem -passout file:password -out out", FormatPKCS12, []string{"leaf", "root"}},
 		{"pkcs12 -export -certpbe NONE -in leaf.pem -inkey key.pem -certfile root.pem -passout file:password -out out", FormatPKCS12, []string{"leaf", "root"}},
 		{"pkcs12 -export -nomac -in leaf.pem -inkey key.pem -certfile root.pem -passout file:password -out out", FormatPKCS12, []string{"leaf", "root"}},
 		{"pkcs12 -export -legacy -in leaf.pem -inkey key.pem -certfile root.pem -passout file:password -out out", FormatPKCS12, []string{"leaf", "root"}},
@@ -245,6 +280,9 @@ func TestReadWhatOpenSSLWrites(t *testing.T) {
 		}
 		if diff := cmp.Diff(c.want, names(in)); diff != "" || in.Format != c.format {
 			t.Errorf("openssl %s: %s %s", c.args, in.Format, diff)
+		}
+		if in.Format == FormatPKCS12 {
+			convertAsTold(t, dir, in)
 		}
 	}
 }
@@ -285,4 +323,21 @@ func FuzzRead(f *testing.F) {
 			}
 		}
 	})
+}
+
+// convertAsTold runs the command that a finding gives for the file "out" in dir.
+func convertAsTold(t *testing.T, dir string, in *Input) {
+	t.Helper()
+	in.Name = "out"
+	args := strings.Fields(strings.ReplaceAll((&subject{}).convertCommand(in), "'", ""))
+	cmd := exec.CommandContext(t.Context(), interop.Look(args[0]), append(args[1:], "-passin", "file:password")...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%s: %v: %s", args, err, out)
+		return
+	}
+	got, err := ReadFile(filepath.Join(dir, "chain.pem"), nil)
+	if err != nil || got.Err != nil || len(got.Certs) != len(in.Certs) {
+		t.Errorf("%s: %v %+v", args, err, got)
+	}
 }

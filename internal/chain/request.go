@@ -122,8 +122,9 @@ func (r Request) superfluous() error {
 	return nil
 }
 
-// streams says what cannot be had of standard input and output: a second
-// reader finds the first one's end, and the report is on standard output.
+// streams says what cannot be read or written as the request has it: a second
+// reader of standard input finds the first one's end, and the report is on
+// standard output.
 func (r Request) streams() error {
 	n := 0
 	for _, name := range slices.Concat(r.Files, r.Trust, r.Peer, r.PeerTrust, []string{r.CSR}) {
@@ -136,8 +137,29 @@ func (r Request) streams() error {
 		return &UsageError{"standard input (-) can be read once only; give files"}
 	case r.Fix == "-":
 		return &UsageError{"--fix needs the name of a file: the report is on standard output"}
+	case strings.Contains(r.Connect, "/"):
+		return &UsageError{fmt.Sprintf("%q is a URL; write HOST:PORT after --connect", r.Connect)}
+	}
+	return r.overwritten()
+}
+
+// overwritten says if the repair would replace a file that is read. Such a file
+// may hold what the repaired chain has not: a private key, or other CAs.
+func (r Request) overwritten() error {
+	for _, name := range slices.Concat(r.Files, r.Trust, r.Peer, r.PeerTrust, []string{r.CSR, r.PasswordFile}) {
+		if sameFile(r.Fix, name) {
+			return &UsageError{fmt.Sprintf("--fix would overwrite %s, which is read; what else is in it, such as a private key, would be lost: give another name", Printable(r.Fix))}
+		}
 	}
 	return nil
+}
+
+// sameFile says whether two names are of one file. A file that is not there is
+// none; other troubles show when it is opened.
+func sameFile(a, b string) bool {
+	ia, errA := os.Stat(a)
+	ib, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(ia, ib)
 }
 
 func (r Request) open(name string, password *string) (*Input, error) {

@@ -116,7 +116,7 @@ func offered(templates []Template, name string) error {
 		}
 	}
 	if len(names) == 0 {
-		return fault.Newf(fault.Template, op, "%q is not offered, nor is any other: the account may not enrol for any template, or the CA is a stand-alone one, for which no template is to be configured", name)
+		return fault.Newf(fault.Template, op, "%q is not offered, nor is any other: the account may not enrol for any template, or the CA is a stand-alone one, which has none: then set missing_template: warn", name)
 	}
 	return fault.Newf(fault.Template, op, "%q is not among %s", name, snippet([]byte(strings.Join(names, ", "))))
 }

@@ -3,6 +3,7 @@ package estserver_test
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -25,9 +26,16 @@ func TestPlainHTTPIsForTheProxyOnly(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		body, err := io.ReadAll(res.Body)
 		res.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if res.StatusCode != status {
 			t.Errorf("%s: %d, want %d", trusted, res.StatusCode, status)
+		}
+		if says := strings.Contains(string(body), "HTTP from 127.0.0.1, which is not a trusted proxy"); says != (status == http.StatusBadRequest) {
+			t.Errorf("%s: %s", trusted, body)
 		}
 	}
 }

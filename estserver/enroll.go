@@ -21,8 +21,8 @@ import (
 func (x *exchange) certify(ctx context.Context) *answer {
 	ctx, cancel := context.WithTimeout(ctx, x.s.cfg.Timeouts.Write)
 	defer cancel()
-	if err := x.csr.CheckSignature(); err != nil {
-		return x.failed(fault.New(fault.BadCSRSignature, "verify the certificate request", err))
+	if err := ra.CheckCSRSignature(x.csr); err != nil {
+		return x.failed(err)
 	}
 	cert, err := x.enroll(ctx, x.csr)
 	if err != nil {

@@ -103,7 +103,7 @@ func (x *exchange) route() error {
 			text: fmt.Sprintf("The header has %d bytes, at most %d are read.", n, x.s.cfg.Limits.Headers)}
 	}
 	if x.r.TLS == nil && !x.proxied {
-		return &httpError{status: http.StatusBadRequest, text: "EST is spoken over HTTPS only."}
+		return &httpError{status: http.StatusBadRequest, text: "EST is spoken over HTTPS only; this is HTTP from " + x.client.Addr + ", which is not a trusted proxy."}
 	}
 	notFound := &httpError{status: http.StatusNotFound, text: "The path specified is not recognized."}
 	name, op, ok := parsePath(x.r.URL.EscapedPath())

@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -38,10 +39,29 @@ func ParseCSR(der []byte) (*x509.CertificateRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := csr.CheckSignature(); err != nil {
-		return nil, fault.New(fault.BadCSRSignature, "certificate request for "+subjectOf(csr), err)
+	if err := CheckCSRSignature(csr); err != nil {
+		return nil, err
 	}
 	return csr, nil
+}
+
+// CheckCSRSignature verifies the signature of a request that [InspectCSR] has
+// read. The error is a fault.BadCSRSignature; where the signature is of a kind
+// that is not verified, so that nobody knows whether it is wrong, it says that.
+func CheckCSRSignature(csr *x509.CertificateRequest) error {
+	err := csr.CheckSignature()
+	if err == nil {
+		return nil
+	}
+	f := fault.New(fault.BadCSRSignature, "certificate request for "+subjectOf(csr), err)
+	var insecure x509.InsecureAlgorithmError
+	switch {
+	case errors.As(err, &insecure):
+		f.Message = fmt.Sprintf("it is signed with %v, which is too weak to be verified", csr.SignatureAlgorithm)
+	case errors.Is(err, x509.ErrUnsupportedAlgorithm):
+		f.Message = "signatures of its kind are not verified; RSA-PSS ones are if the salt is as long as the hash"
+	}
+	return f
 }
 
 // InspectCSR is [ParseCSR] without the signature, which somebody else must

@@ -64,3 +64,34 @@ func TestInspectCSRRefusesEnormousKeys(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A signature of a kind that is not verified is not called wrong.
+func TestParseCSRNamesSignaturesItCannotVerify(t *testing.T) {
+	var csr struct {
+		Info      asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}
+	der := makeCSR(t, ecKey(t, elliptic.P256()), &x509.CertificateRequest{Subject: phone})
+	if _, err := asn1.Unmarshal(der, &csr); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		algorithm asn1.ObjectIdentifier
+		text      string
+	}{
+		{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 4}, "MD5-RSA, which is too weak"},          // md5WithRSAEncryption
+		{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}, "if the salt is as long as the hash"}, // id-RSASSA-PSS, no parameters that Go knows
+	} {
+		csr.Algorithm = pkix.AlgorithmIdentifier{Algorithm: tc.algorithm, Parameters: asn1.NullRawValue}
+		der, err := asn1.Marshal(csr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = ra.ParseCSR(der)
+		var f *fault.Fault
+		if !errors.Is(err, fault.BadCSRSignature) || !errors.As(err, &f) || !strings.Contains(f.Message, tc.text) {
+			t.Errorf("%v: %v, want %q", tc.algorithm, err, tc.text)
+		}
+	}
+}

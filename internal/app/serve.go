@@ -80,7 +80,7 @@ func Serve(ctx context.Context, o ServeOptions) (err error) {
 	fmt.Fprintf(o.Out, "CA        %s\n", chain.Distinguished(issuers[0].RawSubject))
 	at, everywhere := reachableAt(l, p.Certificate)
 	fmt.Fprintf(o.Out, "EST       %s://%s/.well-known/est/%s\n", s.EST.scheme(), at, everywhere)
-	if own != "" {
+	if own != "" && !s.EST.Plain { // clients see the proxy's certificate then
 		fmt.Fprintf(o.Out, "          clients trust it by %s\n", own)
 	}
 	if admin != nil {

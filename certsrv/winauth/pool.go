@@ -297,11 +297,20 @@ func (p *Pool) orClosed(err error) error {
 }
 
 // persevere logs in, and again while the server is out of reach and the
-// outage is young (see Config.Reconnect).
+// outage is young (see Config.Reconnect). A connection that is gone between the
+// legs is replaced once in any case: no credentials were sent on it, so that
+// it counts towards no lockout. The server need not be to blame: net/http gives
+// a connection up when it learns of its own write 50 ms after the answer, as
+// happens on a machine under load.
 func (p *Pool) persevere(ctx context.Context) (*session, Login, error) {
 	const longest = 500 * time.Millisecond
+	replaced := false
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, longest) {
 		s, l, err := p.loginOnce(ctx, p.cfg.EPA)
+		if !replaced && errors.Is(err, errSessionOver) {
+			replaced = true
+			s, l, err = p.loginOnce(ctx, p.cfg.EPA)
+		}
 		p.count(err)
 		if err == nil {
 			return s, l, nil

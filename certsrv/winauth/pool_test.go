@@ -615,3 +615,29 @@ func TestRejectedErrorText(t *testing.T) {
 		}
 	}
 }
+
+// A connection that is gone between the legs costs a login one more, and only
+// one, and no credentials.
+func TestConnectionGoneBetweenTheLegs(t *testing.T) {
+	for gone, good := range map[int64]bool{1: true, 2: false} {
+		s := start(t, func(s *fakeIIS) {
+			s.before = func(w http.ResponseWriter, _ *http.Request) bool {
+				if s.conns.Load() <= gone {
+					w.Header().Set("Connection", "close")
+				}
+				return false
+			}
+		})
+		p, err := NewPool(s.config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Close)
+		if _, err = p.Login(t.Context()); good != (err == nil) || !good && !errors.Is(err, ErrConnectionClosed) {
+			t.Errorf("%d connections gone: %v", gone, err)
+		}
+		if n := s.conns.Load(); n != 2 || s.failed.Load() != 0 {
+			t.Errorf("%d connections gone: %d made, %d logins failed", gone, n, s.failed.Load())
+		}
+	}
+}

@@ -2,6 +2,7 @@ package capf
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -76,7 +77,7 @@ func (p *session) issuer(ctx context.Context) (IssuerKind, error) {
 		return IssuerLocal, nil
 	}
 	p.say(ctx, true, "device cannot sign CSR: no ENCRYPT support")
-	return kind, p.faulty(fault.DeviceCannotSign, fmt.Errorf("it is not marked able to sign (signing %q), and the %s CA issues for requests only", p.device.Signing, kind))
+	return kind, p.faulty(fault.DeviceCannotSign, fmt.Errorf("its signing is %q in the device table, not %q (onlineca device add --signing, or import), and the %s CA issues for requests only", cmp.Or(p.device.Signing, "unknown"), SigningEncrypt, kind))
 }
 
 // generate has the phone make a key.

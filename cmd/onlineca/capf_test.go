@@ -131,6 +131,7 @@ func TestPhoneUsage(t *testing.T) {
 	for want, args := range map[string][]string{
 		"HOST:PORT":                 {"--capf", "localhost"},
 		"no key type":               {"--capf", "localhost:3804", "--key", "rsa512"},
+		"--name-prefix: ":           {"--capf", "localhost:3804", "--count", "3", "--name-prefix", "SEPé"},
 		"leaves room":               {"--capf", "localhost:3804", "--count", "300", "--name-prefix", "SEP0011223344"},
 		"ENCRYPT exchange":          {"--capf", "localhost:3804", "--encrypt-request", "9"},
 		"numbers up to 255":         {"--capf", "localhost:3804", "--encrypt-element", "262"},

@@ -171,6 +171,9 @@ func (o *PhoneOptions) names() ([]string, error) {
 	if digits < 1 || digits > 12 {
 		return nil, fmt.Errorf("--name-prefix %q: between 3 and %d characters, the rest of the %d is a number", o.NamePrefix, length-1, length)
 	}
+	if err := capf.CheckDeviceName(o.NamePrefix); err != nil {
+		return nil, fmt.Errorf("--name-prefix: %w", err)
+	}
 	if digits < 8 && o.Count > 1<<(4*digits) {
 		return nil, fmt.Errorf("--name-prefix %q leaves room for %d names, and --count wants %d: use a shorter one", o.NamePrefix, 1<<(4*digits), o.Count)
 	}

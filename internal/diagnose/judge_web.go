@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 
 	"github.com/onlineca/onlineca/ra/fault"
@@ -270,6 +271,12 @@ func (a *analysis) refusedByCA(e *enrolment, line string, x *exchange) *verdict 
 	return v
 }
 
+// mayHaveLeft reports whether the client can have gone before its answer, which
+// is then a 500 that nobody read.
+func (e *enrolment) mayHaveLeft() bool {
+	return e.session == nil || e.session.rv <= 0 || e.session.rv == fault.ESTSSLRead
+}
+
 // allows reports whether a fault agrees with what the client was told.
 func (e *enrolment) allows(c fault.Code) bool {
 	r := c.Row()
@@ -277,7 +284,7 @@ func (e *enrolment) allows(c fault.Code) bool {
 	case e.own != nil && e.own.done:
 		return r.HTTP == e.own.status
 	case e.request != nil && e.request.status > 0:
-		return r.HTTP == e.request.status
+		return r.HTTP == e.request.status || e.request.status == http.StatusInternalServerError && c == fault.ESTReadTimeout && e.mayHaveLeft()
 	case e.session != nil && e.session.rv > 0:
 		return r.EST == e.session.rv
 	}

@@ -103,8 +103,21 @@ func (a *analysis) report(w *walker) Report {
 	r.Faults = append(r.Faults, a.faults.all...)
 	slices.SortStableFunc(r.Faults, func(x, y Fault) int { return cmp.Compare(y.Count, x.Count) })
 	r.Missing = a.faults.missing()
+	if len(r.Faults) == 0 && !a.present[logCAPF] && !a.present[logOwn] {
+		r.Missing = append(r.Missing, Missing{Log: string(logCAPF), Why: phonesUnseen, Collect: howToCollect[logCAPF]})
+	}
 	r.decide()
 	return r
+}
+
+// phonesUnseen is why CAPF's trace is missed where nothing wrong was found.
+const phonesUnseen = "what fails between a phone and CAPF shows nowhere else"
+
+// unseen tells whether logs without CAPF's say nothing at all: neither an
+// enrolment nor a start of the service.
+func (r *Report) unseen() bool {
+	return r.Totals.Enrolments == 0 && r.Totals.Starts == 0 &&
+		slices.ContainsFunc(r.Missing, func(m Missing) bool { return m.Why == phonesUnseen })
 }
 
 // count adds an enrolment to the totals.
@@ -128,7 +141,7 @@ func (a *analysis) count(e *enrolment) {
 }
 
 // decide sets the verdict and the exit status: 1 if a fault was named, 3 if
-// something failed and nothing could be named, or nothing could be read.
+// something failed and nothing could be named, or nothing could be read or seen.
 func (r *Report) decide() {
 	named, unnamed := 0, 0
 	for _, f := range r.Faults {
@@ -142,7 +155,7 @@ func (r *Report) decide() {
 	switch {
 	case named > 0:
 		r.Verdict, r.Exit = "faults", ExitFaults
-	case unnamed > 0, !recognised, r.Device != "" && r.Totals.Enrolments == 0, r.Totals.Unfinished > 0 && r.Totals.Good == 0, slices.ContainsFunc(r.Problems, func(p Problem) bool { return !p.harmless }):
+	case unnamed > 0, !recognised, r.Device != "" && r.Totals.Enrolments == 0, r.unseen(), r.Totals.Unfinished > 0 && r.Totals.Good == 0, slices.ContainsFunc(r.Problems, func(p Problem) bool { return !p.harmless }):
 		r.Verdict, r.Exit = "could-not-tell", ExitCouldNotTell
 	default:
 		r.Verdict, r.Exit = "nothing-wrong", ExitNothingWrong

@@ -66,7 +66,7 @@ func TestExtracts(t *testing.T) {
 		"ces-start.stdout":           {"", "", 0},
 		"ces-template.error.log":     {"template", diagnose.Certain, 1},
 		"iis-install.log":            {"", "", 0},
-		"iis-start.log":              {"", "", 0},
+		"iis-start.log":              {"", "", 3}, // IIS alone does not say whose start it is
 	}
 	seen := 0
 	for _, dir := range extractDirs {
@@ -475,4 +475,16 @@ func ExampleRun() {
 	// What was read
 	//   ces       ../logfmt/nginx/testdata/ces-dns.stdout: 6 lines, 549 bytes
 	// <nil>
+}
+
+// A phone that CAPF refuses leaves nothing in the other logs.
+func TestNothingIsWellWithoutCAPF(t *testing.T) {
+	iis := run(t, diagnose.Options{Paths: []string{"../logfmt/iis/testdata/iis-start.log"}})
+	if iis.Exit != diagnose.ExitCouldNotTell || len(iis.Missing) != 1 || iis.Missing[0].Log != "capf" {
+		t.Errorf("exit %d, missing %+v", iis.Exit, iis.Missing)
+	}
+	start := run(t, diagnose.Options{Paths: []string{"../logfmt/nginx/testdata/ces-start.stdout"}})
+	if start.Exit != diagnose.ExitNothingWrong || len(start.Missing) != 1 {
+		t.Errorf("a start: exit %d, missing %+v", start.Exit, start.Missing)
+	}
 }

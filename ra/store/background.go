@@ -50,7 +50,7 @@ func (d *Durable) round(ctx context.Context, now time.Time) {
 	for range min(d.cfg.Workers, len(ids)) {
 		workers.Go(func() {
 			for id := range next {
-				_, err := d.ask(ctx, id, now)
+				_, err := d.ask(ctx, id, now, true)
 				d.note(ctx, "ask after request "+id, err)
 			}
 		})

@@ -89,6 +89,11 @@ func (r *Record) begin(c Claim, now time.Time) error {
 	return err
 }
 
+// toldFor is how long a refusal that was found out in the background is told
+// from the first time on, for an answer can be lost. Then the same request is a
+// new one.
+const toldFor = time.Minute
+
 // begin is Begin within its transaction. It is to be called again if another
 // process inserted the same request at the same moment.
 func (s *Store) begin(ctx context.Context, tx *sql.Tx, fresh Record, c Claim, now time.Time) (rec Record, mine, again bool, err error) {
@@ -102,6 +107,13 @@ func (s *Store) begin(ctx context.Context, tx *sql.Tx, fresh Record, c Claim, no
 		rec.Next, rec.LeaseOwner, rec.LeaseUntil = now, "", time.Time{}
 		return rec, false, false, s.update(ctx, tx, rec)
 	case rec.State.open(), rec.State == Issued && now.Before(rec.Updated.Add(c.Keep)) && now.Before(rec.NotAfter):
+		return rec, false, false, nil
+	case rec.refused() && now.Before(rec.Next):
+		// Its client asks what became of it, and not for another one.
+		if soon := now.Add(toldFor); rec.Next.After(soon) {
+			rec.Next = soon
+			return rec, false, false, s.update(ctx, tx, rec)
+		}
 		return rec, false, false, nil
 	case rec.State == Failed:
 		// It never reached the authority: the same record takes the next try.

@@ -275,7 +275,7 @@ func (d *Durable) follow(ctx context.Context, rec Record) (Record, error) {
 		}
 		return rec, pause(ctx, elsewhere)
 	case rec.State.open() && d.worthAsking(rec, now):
-		return d.ask(ctx, rec.ID, now)
+		return d.ask(ctx, rec.ID, now, false)
 	default:
 		return rec, nil
 	}

@@ -291,6 +291,50 @@ func TestPendingRequestsEnd(t *testing.T) {
 	})
 }
 
+// A client that was told to come back asks what became of its request, and not
+// for another one, which a manager would have to deny again.
+func TestARefusalIsToldToWhomItConcerns(t *testing.T) {
+	for name, refuse := range map[string]func(b *bench, r ra.Request){
+		"denied while nobody asked": func(b *bench, r ra.Request) {
+			b.ca.Manual = true
+			if res, err := b.Enroll(b.t.Context(), r); err != nil || res.State != ra.Pending {
+				b.t.Errorf("%+v, %v", res, err)
+			}
+			b.ca.Deny()
+			b.sleep(time.Hour)
+		},
+		"denied when the client had gone": func(b *bench, r ra.Request) {
+			b.ca.Answer = func(_ context.Context, _ ra.Request, arrived bool) error {
+				if !arrived {
+					return nil
+				}
+				time.Sleep(time.Minute)
+				return &fault.Fault{Code: fault.DeniedByAdmin, Op: "submit", ReqID: 7, Message: "no"}
+			}
+			b.refused(r, fault.InProgress)
+			b.sleep(2 * time.Minute)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			durable(t, 7, nil, func(t *testing.T, b *bench) {
+				r := storetest.Request(t, "SEP1", "ciscora")
+				refuse(b, r)
+				b.state("SEP1", store.Denied)
+				for range 2 { // the first answer may be lost
+					if f := b.refused(r, fault.DeniedByAdmin); f.ReqID != 7 {
+						t.Error(f)
+					}
+				}
+				b.submissions("SEP1", 1)
+				b.ca.Manual, b.ca.Answer = false, nil
+				b.sleep(2 * time.Minute)
+				b.enroll(r) // asked for again
+				b.submissions("SEP1", 2)
+			})
+		})
+	}
+}
+
 func TestADenialIsTheLastWordUntilTheClientAsksAgain(t *testing.T) {
 	durable(t, 7, nil, func(t *testing.T, b *bench) {
 		b.ca.Answer = failing(true, &fault.Fault{Code: fault.DeniedByPolicy, Op: "submit", ReqID: 7, Message: "no such template"})

@@ -51,6 +51,10 @@ func States() []State {
 // it is state >= 'pending', and a new state must fit that.
 func (s State) open() bool { return s == Submitting || s == Unknown || s == Pending }
 
+// refused tells whether the certificate authority has been asked, and there will
+// be no certificate.
+func (r Record) refused() bool { return r.State == Denied || r.State == Expired }
+
 // Record is one request and what became of it.
 type Record struct {
 	ID string `json:"id"`
@@ -97,7 +101,8 @@ type Record struct {
 	Submitted time.Time `json:"submitted"`
 	Updated   time.Time `json:"updated"`
 	// Next is when the certificate authority is asked again, Tries how often it
-	// was asked since the submission.
+	// was asked since the submission. Of a refusal that was found out in the
+	// background Next is until when its client is told.
 	Next  time.Time `json:"next,omitzero"`
 	Tries int       `json:"tries,omitempty"`
 

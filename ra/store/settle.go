@@ -15,8 +15,9 @@ import (
 
 // ask asks the certificate authority after a request that is pending or whose
 // outcome is unknown, if no other process is doing so, and writes down what it
-// learns. It returns the record as it is afterwards.
-func (d *Durable) ask(ctx context.Context, id string, now time.Time) (Record, error) {
+// learns. It returns the record as it is afterwards. In the
+// background no client waits to be told.
+func (d *Durable) ask(ctx context.Context, id string, now time.Time, background bool) (Record, error) {
 	rec, mine, err := d.cfg.Store.Claim(ctx, id, d.claim, now)
 	if err != nil || !mine {
 		return rec, err
@@ -39,6 +40,9 @@ func (d *Durable) ask(ctx context.Context, id string, now time.Time) (Record, er
 		rec.Code, rec.Message = fault.Of(err).Code.String(), err.Error()
 	}
 	rec.Next = time.Time{}
+	if rec.refused() && (background || d.gone(began, now)) {
+		rec.Next = now.Add(d.cfg.Keep)
+	}
 	if rec.State.open() {
 		rec.Next = now.Add(d.backoff(rec.Tries))
 		// The look that settles it is the first that begins after its grace.
@@ -50,6 +54,10 @@ func (d *Durable) ask(ctx context.Context, id string, now time.Time) (Record, er
 	rec.LeaseOwner, rec.LeaseUntil = "", time.Time{}
 	return rec, nil
 }
+
+// gone tells whether the clients who have waited since a time have been told to
+// come back.
+func (d *Durable) gone(since, now time.Time) bool { return !now.Before(since.Add(d.cfg.Patience)) }
 
 // backoff is the pause after the given number of tries.
 func (d *Durable) backoff(tries int) time.Duration {

@@ -80,6 +80,9 @@ func (d *Durable) outcome(rec *Record, res ra.Result, err error, now time.Time) 
 	switch {
 	case f.ReqID != 0 && final(f):
 		rec.State, rec.ReqID, rec.Next = Denied, f.ReqID, time.Time{}
+		if d.gone(rec.Submitted, now) {
+			rec.Next = now.Add(d.cfg.Keep)
+		}
 	case f.ReqID != 0:
 		// It is at the authority; only the certificate is not here.
 		rec.State, rec.ReqID, rec.Next = Pending, f.ReqID, now.Add(d.cfg.PollFirst)

@@ -137,6 +137,10 @@ func newRequestsShowCmd() *cobra.Command {
 
 func printRequest(out io.Writer, r app.RequestRecord) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	next := "asked after next"
+	if r.Refused() {
+		next = "told until"
+	}
 	for _, row := range [][2]string{
 		{"ID", r.ID}, {"authority", r.Authority}, {"subject", r.Subject}, {"operation", string(r.Operation)},
 		{"label", r.Label}, {"template", r.Template},
@@ -146,7 +150,7 @@ func printRequest(out io.Writer, r app.RequestRecord) error {
 		{"serial number", r.Serial}, {"valid until", moment(r.NotAfter)},
 		{"code", r.Code}, {"message", r.Message},
 		{"came", moment(r.Created)}, {"submitted", moment(r.Submitted)}, {"changed", moment(r.Updated)},
-		{"asked after next", moment(r.Next)}, {"CSR, SHA-256", r.CSRHash},
+		{next, moment(r.Next)}, {"CSR, SHA-256", r.CSRHash},
 	} {
 		fmt.Fprintf(w, "%s\t%s\n", row[0], cmp.Or(row[1], "-"))
 	}

@@ -108,7 +108,7 @@ func (s *Store) begin(ctx context.Context, tx *sql.Tx, fresh Record, c Claim, no
 		return rec, false, false, s.update(ctx, tx, rec)
 	case rec.State.open(), rec.State == Issued && now.Before(rec.Updated.Add(c.Keep)) && now.Before(rec.NotAfter):
 		return rec, false, false, nil
-	case rec.refused() && now.Before(rec.Next):
+	case rec.Refused() && now.Before(rec.Next):
 		// Its client asks what became of it, and not for another one.
 		if soon := now.Add(toldFor); rec.Next.After(soon) {
 			rec.Next = soon

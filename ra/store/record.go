@@ -51,9 +51,9 @@ func States() []State {
 // it is state >= 'pending', and a new state must fit that.
 func (s State) open() bool { return s == Submitting || s == Unknown || s == Pending }
 
-// refused tells whether the certificate authority has been asked, and there will
+// Refused tells whether the certificate authority has been asked, and there will
 // be no certificate.
-func (r Record) refused() bool { return r.State == Denied || r.State == Expired }
+func (r Record) Refused() bool { return r.State == Denied || r.State == Expired }
 
 // Record is one request and what became of it.
 type Record struct {

@@ -40,7 +40,7 @@ func (d *Durable) ask(ctx context.Context, id string, now time.Time, background 
 		rec.Code, rec.Message = fault.Of(err).Code.String(), err.Error()
 	}
 	rec.Next = time.Time{}
-	if rec.refused() && (background || d.gone(began, now)) {
+	if rec.Refused() && (background || d.gone(began, now)) {
 		rec.Next = now.Add(d.cfg.Keep)
 	}
 	if rec.State.open() {

@@ -38,7 +38,6 @@ func startChild(t *testing.T, args ...string) *child {
 		t.Fatal(err)
 	}
 	c := &child{cmd: exec.Command(self, args...)}
-	c.cmd.Env = append(os.Environ(), childEnv+"=yes")
 	var stderr lockedBuffer
 	c.cmd.Stderr = &stderr
 	out, err := c.cmd.StdoutPipe()
@@ -97,6 +96,7 @@ func TestKilledServerLosesNoPhone(t *testing.T) {
 	if testing.Short() {
 		t.Skip("kills a process")
 	}
+	t.Parallel() // it waits most of the time
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))

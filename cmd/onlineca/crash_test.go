@@ -19,6 +19,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
 		main()
 	}
+	if err := os.Setenv(childEnv, "yes"); err != nil { // for whatever is started
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
 
@@ -29,11 +32,11 @@ func crash(t *testing.T, c lab.CrashConfig) {
 	if testing.Short() {
 		t.Skip("kills processes for some seconds")
 	}
+	t.Parallel() // it waits most of the time
 	c.For = 3 * time.Second
 	if os.Getenv("ONLINECA_LONG") != "" {
 		c.For = time.Minute
 	}
-	t.Setenv(childEnv, "yes")
 	var report lockedBuffer
 	c.Seed, c.Out, c.Result = uint64(time.Now().UnixNano()), t.TempDir(), &report
 	r, err := lab.Crash(t.Context(), c)
@@ -68,7 +71,6 @@ func TestCrashCommand(t *testing.T) {
 	if testing.Short() {
 		return
 	}
-	t.Setenv(childEnv, "yes")
 	seed := strconv.Itoa(int(time.Now().Unix()))
 	onlineca(t, "crash", "--for", "1s", "--clients", "2", "--seed", seed).want(t, 0, "seed "+seed, "nothing lost, nothing twice")
 }

@@ -154,8 +154,10 @@ func estReadFault(method string, err error) (fault.Code, int) {
 		neterr.Cut(err)
 	var op *net.OpError
 	switch {
-	case errors.As(err, &op) && op.Op == "write":
+	case errors.As(err, &op) && op.Op == "write", errors.Is(err, net.ErrClosed):
 		// The transport says that it wrote the request before it has flushed it.
+		// When that fails it closes the connection, and its reader, which finds
+		// it closed, may be the first to tell.
 		return fault.ESTHTTPWriteFault, fault.ESTHTTPWrite
 	case cut && method == http.MethodPost:
 		return fault.OutcomeUnknown, fault.ESTUnknown

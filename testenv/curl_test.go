@@ -92,10 +92,7 @@ func TestCurlEnrols(t *testing.T) {
 func TestCurlNegotiates(t *testing.T) {
 	interop.Need(t, "curl")
 	if found, _ := filepath.Glob("/usr/lib/*/gssntlmssp/gssntlmssp.so"); len(found) == 0 {
-		if os.Getenv("ONLINECA_INTEROP") == "required" {
-			t.Fatal("gss-ntlmssp is not installed, and ONLINECA_INTEROP=required")
-		}
-		t.Skip("gss-ntlmssp is not installed: this test needs it")
+		interop.Missing(t, "gss-ntlmssp")
 	}
 	users := filepath.Join(t.TempDir(), "users")
 	if err := os.WriteFile(users, []byte("LAB:ciscora:"+testenv.DefaultPassword+"\n"), 0o600); err != nil {

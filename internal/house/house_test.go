@@ -50,7 +50,7 @@ var allowed = map[string][]string{
 	"ra/fault":           nil,
 	"ra/event":           {"ra/fault"},
 	"ra/store":           {"ra", "ra/fault", "ra/event"},
-	"ra/store/storetest": {"ra", "ra/fault", "ra/event", "ra/store"},
+	"ra/store/storetest": {"ra", "ra/fault", "ra/event", "ra/store", "internal/interop"},
 
 	"internal/logfmt/cucm":   {"ra/event"},
 	"internal/logfmt/nginx":  {"ra/event"},

@@ -61,11 +61,11 @@ func Apache(tb testing.TB, backend string, users ...User) *ApacheServer {
 	modules := "/usr/lib/apache2/modules"
 	for _, m := range []string{"mod_auth_gssapi.so", "mod_ssl.so", "mod_proxy_http.so"} {
 		if _, err := os.Stat(filepath.Join(modules, m)); err != nil {
-			missing(tb, "Apache's "+m)
+			Missing(tb, "Apache's "+m)
 		}
 	}
 	if found, _ := filepath.Glob("/usr/lib/*/gssntlmssp/gssntlmssp.so"); len(found) == 0 {
-		missing(tb, "gss-ntlmssp")
+		Missing(tb, "gss-ntlmssp")
 	}
 	// Not tb.TempDir: Apache's workers run as another user and must get in.
 	dir, err := os.MkdirTemp("", "interop-apache-")
@@ -88,15 +88,6 @@ func Apache(tb testing.TB, backend string, users ...User) *ApacheServer {
 	a.configure(tb, dir, modules, backend, port)
 	a.run(tb, dir, port)
 	return a
-}
-
-// missing skips, or fails where everything must be there.
-func missing(tb testing.TB, what string) {
-	tb.Helper()
-	if os.Getenv("ONLINECA_INTEROP") == "required" {
-		tb.Fatalf("%s is not installed, and ONLINECA_INTEROP=required", what)
-	}
-	tb.Skipf("%s is not installed: this test needs it", what)
 }
 
 func write(tb testing.TB, path, text string) {

@@ -21,11 +21,18 @@ func Need(tb testing.TB, programs ...string) {
 		if Look(p) != "" {
 			continue
 		}
-		if os.Getenv("ONLINECA_INTEROP") == "required" {
-			tb.Fatalf("%s is not installed, and ONLINECA_INTEROP=required", p)
-		}
-		tb.Skipf("%s is not installed: this test needs it", p)
+		Missing(tb, p)
 	}
+}
+
+// Missing skips the test for want of what is not installed. With
+// ONLINECA_INTEROP=required it fails instead.
+func Missing(tb testing.TB, what string) {
+	tb.Helper()
+	if os.Getenv("ONLINECA_INTEROP") == "required" {
+		tb.Fatalf("%s is not installed, and ONLINECA_INTEROP=required", what)
+	}
+	tb.Skipf("%s is not installed: this test needs it", what)
 }
 
 // Look returns the path of a program, or "" where there is none.

@@ -61,7 +61,7 @@ func TestEveryCertificateHasItsLineInTheAuditLog(t *testing.T) {
 			t.Fatalf("%d lines:\n%s", len(lines), b.audit.String())
 		}
 		l := lines["1008"]
-		if l.Subject != "CN=SEP1" || l.Client != "ciscora" || l.ClientMethod != "basic" || l.ReqID != 8 || l.Template != "CiscoRA" || l.Time.IsZero() || l.Record != b.record("SEP1").ID {
+		if l.Subject != "CN=SEP1" || l.Client != "ciscora" || l.ClientMethod != "basic" || l.ReqID != 8 || l.Template != "CiscoRA" || l.Time != b.record("SEP1").Updated.Format(time.RFC3339Nano) || l.Record != b.record("SEP1").ID {
 			t.Errorf("%+v", l)
 		}
 		b.sleep(time.Hour)

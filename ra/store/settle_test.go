@@ -368,6 +368,23 @@ func (s slowFetch) Fetch(ctx context.Context, id int, csr *x509.CertificateReque
 	return s.Authority.Fetch(ctx, id, csr)
 }
 
+// neverArrived is a request that was lost on its way, and looked for until the
+// pauses between looks have grown beyond what is left of its grace, and when that
+// ends.
+func (b *bench) neverArrived() (r ra.Request, end time.Time) {
+	b.t.Helper()
+	b.enroll(storetest.Request(b.t, "SEP0", "ciscora"))
+	b.ca.Answer = failing(false, lost())
+	r = storetest.Request(b.t, "SEP1", "ciscora")
+	b.refused(r, fault.InProgress)
+	b.ca.Answer = nil
+	for range 3 {
+		b.sleep(20 * time.Second)
+		b.refused(r, fault.InProgress)
+	}
+	return r, b.record("SEP1").Submitted.Add(100 * time.Second)
+}
+
 // A look that begins before the grace ends and finishes after it proves nothing,
 // and is not the last for a long time either: who asked is told to come back,
 // and then it is settled.
@@ -376,17 +393,7 @@ func TestALookAcrossTheEndOfTheGraceIsNotTheLast(t *testing.T) {
 		c.Fetch, c.Tick = slowFetch{c.Fetch.(*storetest.Authority), time.Second}, time.Hour
 	}
 	durable(t, 7, slow, func(t *testing.T, b *bench) {
-		b.enroll(storetest.Request(t, "SEP0", "ciscora"))
-		b.ca.Answer = failing(false, lost())
-		r := storetest.Request(t, "SEP1", "ciscora")
-		b.refused(r, fault.InProgress)
-		b.ca.Answer = nil
-		for range 3 { // the pauses between looks grow beyond the grace
-			b.sleep(20 * time.Second)
-			b.refused(r, fault.InProgress)
-		}
-		rec := b.record("SEP1")
-		end := rec.Submitted.Add(100 * time.Second)
+		r, end := b.neverArrived()
 		b.sleep(time.Until(end) - time.Second)
 		f := b.refused(r, fault.InProgress)
 		if !time.Now().After(end) {
@@ -403,16 +410,7 @@ func TestALookAcrossTheEndOfTheGraceIsNotTheLast(t *testing.T) {
 // before it.
 func TestWhoComesBackFindsTheNextLookDue(t *testing.T) {
 	durable(t, 7, func(c *store.Config) { c.Tick = time.Hour }, func(t *testing.T, b *bench) {
-		b.enroll(storetest.Request(t, "SEP0", "ciscora"))
-		b.ca.Answer = failing(false, lost())
-		r := storetest.Request(t, "SEP1", "ciscora")
-		b.refused(r, fault.InProgress)
-		b.ca.Answer = nil
-		for range 3 { // the pauses between looks grow beyond the grace
-			b.sleep(20 * time.Second)
-			b.refused(r, fault.InProgress)
-		}
-		end := b.record("SEP1").Submitted.Add(100 * time.Second)
+		r, end := b.neverArrived()
 		b.sleep(time.Until(end) - 11400*time.Millisecond)
 		f := b.refused(r, fault.InProgress)
 		b.sleep(f.RetryAfter)

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+
+	"github.com/onlineca/onlineca/internal/interop"
 )
 
 // ownerOf makes dir the home of a server that ends when the test does, however
@@ -36,6 +38,6 @@ func unprivileged(tb testing.TB) *syscall.Credential {
 			return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 		}
 	}
-	tb.Skip("the test runs as root, and there is neither a user postgres nor a user nobody to run PostgreSQL as")
+	interop.Missing(tb, "a user postgres or nobody (PostgreSQL does not run as root)")
 	return nil
 }

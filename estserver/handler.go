@@ -147,10 +147,8 @@ func (x *exchange) readCSR() ([]byte, error) {
 		return nil, err
 	}
 	limit := x.s.cfg.Limits.Body
-	tooLarge := &httpError{status: http.StatusRequestEntityTooLarge,
-		text: fmt.Sprintf("The body is longer than %d bytes.", limit)}
 	if x.r.ContentLength > limit {
-		return nil, tooLarge
+		return nil, tooLarge(limit)
 	}
 	body, err := io.ReadAll(io.LimitReader(x.r.Body, limit+1))
 	switch {
@@ -161,7 +159,7 @@ func (x *exchange) readCSR() ([]byte, error) {
 		return nil, fault.New(fault.Canceled, "read the request body", err)
 	}
 	if int64(len(body)) > limit {
-		return nil, tooLarge
+		return nil, tooLarge(limit)
 	}
 	der, err := decodeBody(body)
 	if err != nil {
@@ -169,6 +167,10 @@ func (x *exchange) readCSR() ([]byte, error) {
 	}
 	x.csr, err = ra.InspectCSR(der)
 	return der, err
+}
+
+func tooLarge(limit int64) error {
+	return &httpError{status: http.StatusRequestEntityTooLarge, text: fmt.Sprintf("The body is longer than %d bytes.", limit)}
 }
 
 // serve answers, or has the library answer and dresses that for real clients.

@@ -164,14 +164,18 @@ func whole(re *regexp.Regexp) *regexp.Regexp {
 	return regexp.MustCompile(`^(?:` + re.String() + `)$`)
 }
 
+// rules are asked in this order.
+var rules = []func(*policy, Request) *fault.Fault{
+	(*policy).checkNames, (*policy).checkKey, (*policy).checkHash, (*policy).checkSubject,
+	(*policy).checkSANs, (*policy).checkClient, (*policy).checkExtensions,
+}
+
 func (c *policy) check(r Request) error {
 	if r.CSR == nil {
 		return fault.Newf(fault.MalformedCSR, "check a request", "there is none")
 	}
-	for _, rule := range []func(Request) *fault.Fault{
-		c.checkNames, c.checkKey, c.checkHash, c.checkSubject, c.checkSANs, c.checkClient, c.checkExtensions,
-	} {
-		if f := rule(r); f != nil {
+	for _, rule := range rules {
+		if f := rule(c, r); f != nil {
 			f.Op = "certificate request for " + subjectOf(r.CSR)
 			return f
 		}
@@ -257,7 +261,10 @@ func signatureHash(a x509.SignatureAlgorithm) string {
 }
 
 func (c *policy) checkSubject(r Request) *fault.Fault {
-	if s := r.CSR.Subject.String(); c.subject != nil && !c.subject.MatchString(s) {
+	if c.subject == nil {
+		return nil
+	}
+	if s := r.CSR.Subject.String(); !c.subject.MatchString(s) {
 		return refuse(fault.RequestRefused, "subject", "%q does not match %s", s, c.subject)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -104,7 +105,8 @@ type audit struct {
 	syncing  sync.Mutex
 	mu       sync.Mutex
 	unsynced bool              // lines may not be on the disk yet
-	torn     bool              // the last line may not have its end
+	torn     bool              // the last line has no end
+	text     []byte            // what is being written, kept for the next time
 	has      map[auditKey]bool // lines whose certificates the database may not have
 }
 
@@ -139,43 +141,89 @@ func (a *audit) sync() {
 
 // unsaved notes that the database did not take the certificate of a line, which
 // will come again.
-func (a *audit) unsaved(r Record) {
+func (a *audit) unsaved(l *line) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.has[auditKey{r.ID, r.Serial}] = true
+	a.has[l.key] = true
 }
 
-var errNoAudit = errors.New("store: there is no audit log")
+// line is the line of one certificate on its way into an audit log.
+type line struct {
+	log     *audit
+	key     auditKey
+	text    []byte
+	written bool // it is in the log
+}
 
-// line writes the line of a certificate.
-func (a *audit) line(r Record) error {
+// line makes the line of a certificate, nil where there is no log.
+func (a *audit) line(r Record) (*line, error) {
 	if a.w == nil {
-		return errNoAudit
+		return nil, nil
 	}
-	line, err := json.Marshal(AuditLine{
+	text, err := json.Marshal(AuditLine{
 		Time: r.Updated.Format(time.RFC3339Nano), Serial: r.Serial, Subject: r.Subject, NotAfter: r.NotAfter.Format(time.RFC3339Nano),
 		Client: r.ClientName, ClientMethod: r.ClientMethod, ClientAddr: r.ClientAddr,
 		Operation: string(r.Operation), Label: r.Label, Template: r.Template,
 		ReqID: r.ReqID, CSRHash: r.CSRHash, Record: r.ID,
 	})
 	if err != nil {
-		return fmt.Errorf("store: write the audit log: %w", err)
+		return nil, fmt.Errorf("store: write the audit log: %w", err)
 	}
-	line = append(line, '\n')
+	return &line{log: a, key: auditKey{r.ID, r.Serial}, text: append(text, '\n')}, nil
+}
+
+// write writes lines of this log, all of them with one call, and notes which of
+// them are there. Those that are there already are not written again.
+func (a *audit) write(lines ...*line) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.has[auditKey{r.ID, r.Serial}] {
+	a.text = a.text[:0]
+	if a.torn {
+		a.text = append(a.text, '\n')
+	}
+	begin, todo := len(a.text), lines[:0:0]
+	for _, l := range lines {
+		if l.written = l.written || a.has[l.key]; !l.written {
+			todo = append(todo, l)
+			a.text = append(a.text, l.text...)
+		}
+	}
+	if len(todo) == 0 {
 		return nil
 	}
-	if a.torn {
-		line = append([]byte{'\n'}, line...)
-	}
-	_, err = a.w.Write(line)
+	n, err := a.w.Write(a.text)
 	a.unsynced = true
-	if a.torn = err != nil; a.torn {
+	if n > 0 {
+		a.torn = a.text[n-1] != '\n'
+	}
+	for end := begin; len(todo) > 0; todo = todo[1:] {
+		end += len(todo[0].text)
+		todo[0].written = end-1 <= n // its end can still come
+	}
+	if err != nil {
 		return fault.New(fault.DiskFull, "store: write the audit log", err)
 	}
 	return nil
+}
+
+// settle has lines in their logs, on the disk, as far as that can be done: those
+// of the other certificates come later.
+func settle(lines []*line) {
+	for len(lines) > 0 {
+		log := lines[0].log
+		var other []*line // of another enroller on the same database
+		mine := slices.DeleteFunc(lines, func(l *line) bool {
+			if l.log != log {
+				other = append(other, l)
+			}
+			return l.log != log
+		})
+		if err := log.write(mine...); err != nil {
+			log.log.Error("the audit log could not be written; it is tried again", zap.Error(err))
+		}
+		log.sync()
+		lines = other
+	}
 }
 
 // leftovers writes the lines of certificates that were saved before a time and
@@ -188,12 +236,29 @@ func (a *audit) leftovers(ctx context.Context, before time.Time) error {
 	if err != nil || len(records) == 0 {
 		return err
 	}
-	for _, r := range records {
-		if err := a.line(r); err != nil {
+	lines := make([]*line, len(records))
+	for i, r := range records {
+		if lines[i], err = a.line(r); err != nil {
 			return err
 		}
 	}
-	return a.store.setAudited(ctx, records)
+	err = a.write(lines...)
+	a.sync()
+	var written []string
+	for _, l := range lines {
+		if l.written {
+			written = append(written, l.key.record)
+		}
+	}
+	saveErr := a.store.setAudited(ctx, written)
+	if saveErr != nil {
+		for _, l := range lines {
+			if l.written {
+				a.unsaved(l)
+			}
+		}
+	}
+	return errors.Join(err, saveErr)
 }
 
 // auditBatch is how many lines are made up for at a time.
@@ -212,10 +277,10 @@ func (s *Store) unaudited(ctx context.Context, before time.Time) ([]Record, erro
 	return all, nil
 }
 
-func (s *Store) setAudited(ctx context.Context, records []Record) error {
+func (s *Store) setAudited(ctx context.Context, ids []string) error {
 	return s.transact(ctx, "write to", func(tx *sql.Tx) error {
-		for _, r := range records {
-			if _, err := tx.ExecContext(ctx, s.bind("UPDATE requests SET audited = 1 WHERE id = ?"), r.ID); err != nil {
+		for _, id := range ids {
+			if _, err := tx.ExecContext(ctx, s.bind("UPDATE requests SET audited = 1 WHERE id = ?"), id); err != nil {
 				return err
 			}
 		}

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"go.uber.org/zap"
@@ -16,18 +18,81 @@ import (
 func TestLineOfWhatWasNotSaved(t *testing.T) {
 	var out bytes.Buffer
 	a := newAudit(nil, &out, zap.NewNop())
-	one := Record{ID: "1", Serial: "abc"}
-	if err := a.line(one); err != nil {
-		t.Fatal(err)
-	}
-	a.unsaved(one)
-	for _, r := range []Record{one, {ID: "1", Serial: "abd"}, {ID: "2", Serial: "abc"}} {
-		if err := a.line(r); err != nil {
+	var lines []*line
+	for _, r := range []Record{{ID: "1", Serial: "abc"}, {ID: "1", Serial: "abc"}, {ID: "1", Serial: "abd"}, {ID: "2", Serial: "abc"}} {
+		l, err := a.line(r)
+		if err != nil {
 			t.Fatal(err)
 		}
+		lines = append(lines, l)
+	}
+	if err := a.write(lines[0]); err != nil {
+		t.Fatal(err)
+	}
+	a.unsaved(lines[0])
+	if err := a.write(lines[1:]...); err != nil {
+		t.Fatal(err)
 	}
 	if n := bytes.Count(out.Bytes(), []byte("\n")); n != 3 {
 		t.Errorf("%d lines for three certificates:\n%s", n, &out)
+	}
+}
+
+// narrow takes so many bytes, and then no more.
+type narrow struct {
+	bytes.Buffer
+	room int
+}
+
+func (n *narrow) Write(p []byte) (int, error) {
+	took := min(len(p), n.room)
+	n.room -= took
+	_, _ = n.Buffer.Write(p[:took])
+	if took < len(p) {
+		return took, syscall.ENOSPC
+	}
+	return took, nil
+}
+
+// Lines that are written together are known one by one when the disk fills up
+// among them, and what is missing comes later, on lines of its own.
+func TestLinesThatAreWrittenTogether(t *testing.T) {
+	records := []Record{{ID: "1", Serial: "a"}, {ID: "2", Serial: "b"}, {ID: "3", Serial: "c"}}
+	for room := 0; ; room++ {
+		out := &narrow{room: room}
+		a := newAudit(nil, out, zap.NewNop())
+		var lines []*line
+		for _, r := range records {
+			l, err := a.line(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines = append(lines, l)
+		}
+		err := a.write(lines...)
+		if err == nil {
+			break // there was room for all
+		}
+		whole := bytes.Count(out.Bytes(), []byte("}"))
+		for i, l := range lines {
+			if l.written != (i < whole) {
+				t.Errorf("room for %d bytes, %d lines: line %d is said to be written: %v", room, whole, i, l.written)
+			}
+		}
+		out.room = 1 << 20
+		if err := a.write(lines...); err != nil {
+			t.Error(err)
+		}
+		seen := map[string]int{}
+		for text := range bytes.Lines(out.Bytes()) {
+			var l AuditLine
+			if json.Unmarshal(text, &l) == nil {
+				seen[l.Record]++
+			}
+		}
+		if len(seen) != 3 || seen["1"] != 1 || seen["2"] != 1 || seen["3"] != 1 {
+			t.Errorf("room for %d bytes at first: %v\n%s", room, seen, out.Bytes())
+		}
 	}
 }
 
@@ -55,14 +120,18 @@ func TestLineIsSyncedBeforeTheCommit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.audit.line(Record{ID: "1", Serial: "abc"}); err != nil || !d.audit.unsynced {
-		t.Fatalf("%v, unsynced %v", err, d.audit.unsynced)
-	}
-	if _, err := s.Save(t.Context(), Record{ID: "1", State: Issued}, "x"); err != nil {
+	l, err := d.audit.line(Record{ID: "1", Serial: "abc"})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if d.audit.unsynced {
-		t.Error("the transaction was on the disk before the line")
+	err = s.quick(t.Context(), &change{line: l, quick: func(*lite) error {
+		if !l.written || d.audit.unsynced {
+			t.Errorf("in the transaction: written %v, unsynced %v", l.written, d.audit.unsynced)
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
 	}
 	if err := d.Close(t.Context()); err != nil {
 		t.Error(err)

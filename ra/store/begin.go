@@ -63,16 +63,16 @@ func (s *Store) first(ctx context.Context, rec Record, c Claim, now time.Time) (
 	if err := rec.begin(c, now); err != nil {
 		return Record{}, false, err
 	}
-	err = s.quick(ctx, "write to", func(l *lite) error {
+	err = s.quick(ctx, &change{quick: func(l *lite) error {
 		highest, err := l.highestOf(rec.Authority)
 		if err != nil {
 			return err
 		}
 		rec.AfterReqID = int(highest)
-		n, err := l.exec(insertFirst, s.fresh(rec)...)
-		mine = n == 1
+		rec.row, err = l.insert(insertFirst, s.fresh(rec)...)
+		mine = rec.row != 0
 		return err
-	})
+	}})
 	return rec, mine && err == nil, err
 }
 
@@ -163,23 +163,36 @@ func (s *Store) update(ctx context.Context, tx *sql.Tx, r Record) error {
 // claim up. A certificate is saved even by an owner who has lost the claim,
 // unless there is one already; anything else is not, and saved is false.
 func (s *Store) Save(ctx context.Context, r Record, owner string) (saved bool, err error) {
+	return s.save(ctx, r, owner, nil)
+}
+
+// save is Save for a record whose line, if there is one, goes into the audit log
+// first.
+func (s *Store) save(ctx context.Context, r Record, owner string, l *line) (saved bool, err error) {
 	r.LeaseOwner, r.LeaseUntil = "", time.Time{}
-	query, args := saveOutcome, []any(nil)
-	if r.plain() && !s.postgres {
-		query, args = saveIssued, s.issued(r, owner)
-	} else {
-		args = append(s.outcome(r), r.ID, owner, string(r.State))
-	}
 	if !s.postgres {
-		err = s.quick(ctx, "write to", func(l *lite) error {
-			n, err := l.exec(query, args...)
+		err = s.quick(ctx, &change{line: l, quick: func(lite *lite) error {
+			r.Audited = r.Audited || l != nil && l.written
+			lite.highest.saw(r.Authority, r.ReqID)
+			query, args := s.saving(r, owner)
+			n, err := lite.exec(query, args...)
+			if n == 0 && r.row != 0 && err == nil { // the file has been rewritten, and its rows have new numbers
+				r.row = 0
+				query, args = s.saving(r, owner)
+				n, err = lite.exec(query, args...)
+			}
 			saved = n == 1
 			return err
-		})
+		}})
 		return saved && err == nil, err
 	}
+	if l != nil {
+		settle([]*line{l})
+		r.Audited = r.Audited || l.written
+	}
 	err = s.transact(ctx, "write to", func(tx *sql.Tx) error {
-		done, err := s.in(ctx, tx, saveOutcome).ExecContext(ctx, args...)
+		query, args := s.saving(r, owner)
+		done, err := s.in(ctx, tx, query).ExecContext(ctx, args...)
 		if err != nil {
 			return err
 		}
@@ -188,6 +201,17 @@ func (s *Store) Save(ctx context.Context, r Record, owner string) (saved bool, e
 		return err
 	})
 	return saved, err
+}
+
+// saving is the statement that saves a record.
+func (s *Store) saving(r Record, owner string) (query string, args []any) {
+	switch {
+	case r.plain() && r.row != 0:
+		return saveIssuedRow, append(s.issued(r, owner), r.row)
+	case r.plain() && !s.postgres:
+		return saveIssued, s.issued(r, owner)
+	}
+	return saveOutcome, append(s.outcome(r), r.ID, owner, string(r.State))
 }
 
 // Extend prolongs a claim. held is false if it has been lost.

@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
-	"io"
 	"math/big"
 	"path/filepath"
 	"strconv"
@@ -62,7 +61,7 @@ func costly(t *testing.T) (*Durable, ra.Request) {
 		t.Fatal(err)
 	}
 	ca := &instant{cert: cert}
-	d, err := NewDurable(Config{Store: s, Next: ca, Fetch: ca, Authority: "ca", Audit: io.Discard})
+	d, err := NewDurable(Config{Store: s, Next: ca, Fetch: ca, Authority: "ca", Audit: new(counted)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,8 +73,17 @@ func costly(t *testing.T) (*Durable, ra.Request) {
 	return d, ra.Request{Operation: ra.Enroll, CSR: csr, Template: "CiscoRA", Client: ra.Client{Method: "basic", Addr: "192.0.2.1"}}
 }
 
-// An enrolment is two statements. Those that come at the same time share
-// transactions; each of these has three more.
+// counted is an audit log that counts how often it is written to.
+type counted struct{ atomic.Int64 }
+
+func (c *counted) Write(p []byte) (int, error) {
+	c.Add(1)
+	return len(p), nil
+}
+
+// An enrolment is two statements and a line in the audit log. Those that come at
+// the same time share transactions; each of these has three more statements, and
+// writes to the log once.
 func TestWhatAnEnrolmentWrites(t *testing.T) {
 	const clients, each = 32, 4
 	synctest.Test(t, func(t *testing.T) {
@@ -101,6 +109,9 @@ func TestWhatAnEnrolmentWrites(t *testing.T) {
 		}
 		if most := changes / 16; commits > most {
 			t.Errorf("%d changes were made in %d transactions, want at most %d", changes, commits, most)
+		}
+		if n := d.audit.w.(*counted).Load(); n > commits {
+			t.Errorf("the audit log was written to %d times in %d transactions", n, commits)
 		}
 		if own := statements - changes; own > 3*commits {
 			t.Errorf("%d statements for %d changes in %d transactions, want one for a change and three for a transaction", statements, changes, commits)

@@ -148,10 +148,6 @@ func NewDurable(cfg Config) (*Durable, error) {
 		claim: Claim{Owner: uuid.NewString(), Lease: cfg.Lease, Authority: cfg.Authority, Keep: cfg.Keep},
 		audit: newAudit(cfg.Store, cfg.Audit, cfg.Logger),
 	}
-	if cfg.Store.group != nil {
-		sync := d.audit.sync
-		cfg.Store.group.lite.before.Store(&sync)
-	}
 	if cfg.Owner != nil {
 		d.claim.Owner = cfg.Owner.name
 	}
@@ -225,15 +221,16 @@ func (d *Durable) fly(ctx context.Context, rec Record, r ra.Request, f *flight) 
 		d.mu.Unlock()
 		close(f.done)
 	}()
-	f.res, f.err = d.proceed(ctx, rec, r)
+	f.res, f.err = d.proceed(ctx, cancel, rec, r)
 }
 
 // elsewhere is how often another process's submission is looked at.
 const elsewhere = 250 * time.Millisecond
 
 // proceed does what the state of a request calls for, until there is something
-// to tell the client. fresh is the record that the request begins with.
-func (d *Durable) proceed(ctx context.Context, fresh Record, r ra.Request) (ra.Result, error) {
+// to tell the client. fresh is the record that the request begins with; end ends
+// ctx.
+func (d *Durable) proceed(ctx context.Context, end context.CancelFunc, fresh Record, r ra.Request) (ra.Result, error) {
 	patience := time.Now().Add(d.cfg.Patience)
 	submitted := false
 	for {
@@ -242,7 +239,7 @@ func (d *Durable) proceed(ctx context.Context, fresh Record, r ra.Request) (ra.R
 			return ra.Result{}, err
 		}
 		if mine {
-			res, after, err := d.submit(ctx, rec, r)
+			res, after, err := d.submit(ctx, end, rec, r)
 			if after.State != Unknown || ctx.Err() != nil {
 				return res, err
 			}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -73,35 +74,39 @@ type lease struct {
 	d     *Durable
 	id    string
 	work  context.Context
-	lose  context.CancelCauseFunc
+	end   context.CancelFunc // ends work
 	until time.Time
+	lost  atomic.Bool
 
 	mu       sync.Mutex
 	timer    *time.Timer
 	running  chan struct{} // closed when the extension under way has ended; nil for none
+	stop     func()        // ends it
 	released bool
 }
 
 // hold keeps the claim on a record until it is released. If it is lost, because
-// the database could not be reached or this process was suspended, the work's
-// context ends: what still waits for its turn must not be sent when others may
-// already have found that it never arrived.
-func (d *Durable) hold(ctx context.Context, id string) (work context.Context, release func()) {
-	l := &lease{d: d, id: id, until: time.Now().Add(d.cfg.Lease)}
-	l.work, l.lose = context.WithCancelCause(ctx)
+// the database could not be reached or this process was suspended, the work is
+// ended: what still waits for its turn must not be sent when others may already
+// have found that it never arrived.
+func (d *Durable) hold(work context.Context, end context.CancelFunc, id string) *lease {
+	l := &lease{d: d, id: id, work: work, end: end, until: time.Now().Add(d.cfg.Lease)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.timer = time.AfterFunc(d.cfg.Lease/3, l.tick)
-	return l.work, l.release
+	return l
 }
 
+// release ends the keeping of the claim, not the work.
 func (l *lease) release() {
 	l.mu.Lock()
 	l.released = true
 	l.timer.Stop()
 	running := l.running
+	if running != nil {
+		l.stop()
+	}
 	l.mu.Unlock()
-	l.lose(nil)
 	if running != nil {
 		<-running
 	}
@@ -115,9 +120,11 @@ func (l *lease) tick() {
 		return
 	}
 	running := make(chan struct{})
-	l.running = running
+	ctx, stop := context.WithCancel(l.work)
+	defer stop()
+	l.running, l.stop = running, stop
 	l.mu.Unlock()
-	held := l.extend()
+	held := l.extend(ctx)
 	l.mu.Lock()
 	l.running = nil
 	if held && !l.released {
@@ -128,12 +135,12 @@ func (l *lease) tick() {
 }
 
 // extend prolongs the claim. It returns false if that was the last time.
-func (l *lease) extend() bool {
+func (l *lease) extend(ctx context.Context) bool {
 	d := l.d
 	next := time.Now().Add(d.cfg.Lease)
-	held, err := d.cfg.Store.Extend(l.work, l.id, d.claim.Owner, next)
+	held, err := d.cfg.Store.Extend(ctx, l.id, d.claim.Owner, next)
 	switch {
-	case l.work.Err() != nil:
+	case ctx.Err() != nil:
 		return false
 	case err == nil && held:
 		l.until = next
@@ -141,7 +148,8 @@ func (l *lease) extend() bool {
 	}
 	d.log.Warn("the claim on a request could not be prolonged", zap.String("record", l.id), zap.Bool("held", held), zap.Error(err))
 	if err == nil || time.Now().After(l.until) {
-		l.lose(errClaimLost)
+		l.lost.Store(true)
+		l.end()
 		return false
 	}
 	return true

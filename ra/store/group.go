@@ -49,6 +49,7 @@ type change struct {
 	// quick one of those that every enrolment needs.
 	f     func(tx *sql.Tx) error
 	quick func(l *lite) error
+	line  *line // goes into the audit log before the quick change, nil for none
 	err   error
 	done  chan struct{}
 }
@@ -165,6 +166,7 @@ func (g *group) make(batch []*change) int {
 			quick = append(quick, c)
 		} else {
 			g.commits.Add(1)
+			g.lite.highest.forget()
 			// Not in the change's own context: the driver may report that the
 			// beginning was cancelled when the transaction has begun, and leave
 			// it open. What f does can be cancelled.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
+	"time"
 )
 
 // lite makes the changes that every enrolment needs, on SQLite's driver itself:
@@ -17,9 +18,8 @@ type lite struct {
 	stmts   map[string]driver.Stmt
 	of      driver.Conn // whose the statements are
 	args    []driver.NamedValue
-	highest map[string]int64 // request numbers by authority, within a transaction
-	// before, if there is one, comes before each COMMIT.
-	before atomic.Pointer[func()]
+	highest highest
+	lines   []*line
 	// statements counts what was executed.
 	statements atomic.Int64
 }
@@ -29,25 +29,29 @@ func (l *lite) transact(changes []*change) (err error) {
 	if _, err := l.exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
-	clear(l.highest)
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
 		if err != nil {
+			l.highest.forget()
 			_, _ = l.exec("ROLLBACK") // err says what is wrong
 		}
 	}()
+	l.lines = l.lines[:0]
 	for _, c := range changes {
 		if err := c.ctx.Err(); err != nil {
 			return err
 		}
+		if c.line != nil {
+			l.lines = append(l.lines, c.line)
+		}
+	}
+	settle(l.lines) // what the database knows is in the log
+	for _, c := range changes {
 		if err := c.quick(l); err != nil {
 			return err
 		}
-	}
-	if before := l.before.Load(); before != nil {
-		(*before)()
 	}
 	_, err = l.exec("COMMIT")
 	return err
@@ -83,20 +87,37 @@ func (l *lite) bind(args []any) []driver.NamedValue {
 
 // exec executes a statement and says how many rows it changed.
 func (l *lite) exec(query string, args ...any) (n int64, err error) {
-	l.statements.Add(1)
-	s, err := l.stmt(query)
-	if err != nil {
-		return 0, err
-	}
-	sc, ok := s.(driver.StmtExecContext)
-	if !ok {
-		return 0, errDriver
-	}
-	done, err := sc.ExecContext(context.Background(), l.bind(args))
+	done, err := l.run(query, args)
 	if err != nil {
 		return 0, err
 	}
 	return done.RowsAffected()
+}
+
+// insert executes a statement that inserts one row or none, and returns the row's
+// number in its table (https://sqlite.org/lang_createtable.html#rowid), 0 for none.
+func (l *lite) insert(query string, args ...any) (row int64, err error) {
+	done, err := l.run(query, args)
+	if err != nil {
+		return 0, err
+	}
+	if n, err := done.RowsAffected(); n == 0 || err != nil {
+		return 0, err
+	}
+	return done.LastInsertId()
+}
+
+func (l *lite) run(query string, args []any) (driver.Result, error) {
+	l.statements.Add(1)
+	s, err := l.stmt(query)
+	if err != nil {
+		return nil, err
+	}
+	sc, ok := s.(driver.StmtExecContext)
+	if !ok {
+		return nil, errDriver
+	}
+	return sc.ExecContext(context.Background(), l.bind(args))
 }
 
 // number asks for one number.
@@ -127,22 +148,47 @@ func (l *lite) number(query string, args ...any) (n int64, err error) {
 
 var errDriver = errors.New("SQLite's driver does not execute prepared statements with a context")
 
-// highestOf is the highest request number of an authority, asked for once in a
-// transaction.
+// highestOf is the highest request number of an authority.
 func (l *lite) highestOf(authority string) (int64, error) {
-	if n, ok := l.highest[authority]; ok {
+	if n, ok := l.highest.of(authority, time.Now()); ok {
 		return n, nil
 	}
 	n, err := l.number(selectHighest, authority)
-	if err != nil {
-		return 0, err
+	if err == nil {
+		l.highest.by[authority] = n
 	}
-	if l.highest == nil {
-		l.highest = map[string]int64{}
-	}
-	l.highest[authority] = n
-	return n, nil
+	return n, err
 }
+
+// highest remembers for a moment which request numbers are the highest, so that
+// not every transaction has to ask. A lower one than there is does no harm: it is
+// where the search for a lost answer begins.
+type highest struct {
+	by    map[string]int64 // by authority
+	since time.Time
+}
+
+// highestFor is how long it is remembered: an operator's command, another
+// process, may correct a number that was wrong.
+const highestFor = time.Second
+
+func (h *highest) of(authority string, now time.Time) (n int64, ok bool) {
+	if now.Sub(h.since) > highestFor {
+		h.by, h.since = map[string]int64{}, now
+	}
+	n, ok = h.by[authority]
+	return n, ok
+}
+
+// saw takes notice of a number that is being written.
+func (h *highest) saw(authority string, n int) {
+	if known, ok := h.by[authority]; ok && int64(n) > known {
+		h.by[authority] = int64(n)
+	}
+}
+
+// forget is for when the numbers may have been changed otherwise.
+func (h *highest) forget() { h.since = time.Time{} }
 
 func (l *lite) close() {
 	for _, s := range l.stmts {

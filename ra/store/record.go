@@ -112,6 +112,8 @@ type Record struct {
 
 	// Audited says that the audit log has a line for the certificate.
 	Audited bool `json:"-"`
+
+	row int64 // where SQLite has just put it, 0 if that is not known
 }
 
 // KeyOf says which requests are the same one: the same content from the same
@@ -280,6 +282,9 @@ func (s *Store) fresh(r Record) []any {
 const saveIssued = `UPDATE requests SET state = 'issued', code = '', message = '', next_at = 0, lease_owner = '', lease_until = 0,
 	req_id = ?, after_req_id = ?, certificate = ?, serial = ?, not_after = ?, submitted_at = ?, updated_at = ?, tries = ?, audited = ?
 	WHERE id = ? AND (lease_owner = ? OR state <> 'issued')`
+
+// saveIssuedRow finds the record by its row, and makes sure that it is the one.
+const saveIssuedRow = saveIssued + " AND rowid = ?"
 
 // plain tells whether the outcome of a request is a certificate and no more.
 func (r Record) plain() bool {

@@ -15,15 +15,16 @@ import (
 
 // ask asks the certificate authority after a request that is pending or whose
 // outcome is unknown, if no other process is doing so, and writes down what it
-// learns. It returns the record as it is afterwards. In the
-// background no client waits to be told.
+// learns. It returns the record as it is afterwards. In the background no client
+// waits to be told.
 func (d *Durable) ask(ctx context.Context, id string, now time.Time, background bool) (Record, error) {
 	rec, mine, err := d.cfg.Store.Claim(ctx, id, d.claim, now)
 	if err != nil || !mine {
 		return rec, err
 	}
-	ctx, release := d.hold(ctx, id)
-	defer release()
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	defer d.hold(ctx, end, id).release()
 	began := time.Now() // what turns up behind the look's back does not count as absent
 	csr, err := rec.Request()
 	switch {

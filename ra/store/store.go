@@ -300,9 +300,10 @@ func (s *Store) transact(ctx context.Context, doing string, f func(tx *sql.Tx) e
 
 // quick makes one of the changes that every enrolment needs, with SQLite. It may
 // be made twice.
-func (s *Store) quick(ctx context.Context, doing string, f func(l *lite) error) error {
-	if err := s.group.do(&change{ctx: ctx, quick: f}); err != nil {
-		return s.fault(doing, err)
+func (s *Store) quick(ctx context.Context, c *change) error {
+	c.ctx = ctx
+	if err := s.group.do(c); err != nil {
+		return s.fault("write to", err)
 	}
 	return nil
 }

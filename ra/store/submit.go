@@ -19,19 +19,20 @@ const saveTime = 30 * time.Second
 var errClaimLost = errors.New("another process may have taken the request over")
 
 // submit sends a request that this process has begun, and writes down what came
-// of it; after is the record with that. The client gets what the certificate
+// of it; after is the record with that. If the claim is lost, end is called, which
+// ends ctx. The client gets what the certificate
 // authority said even if that cannot be written: what is then missing in the
 // database is found again as after a crash.
-func (d *Durable) submit(ctx context.Context, rec Record, r ra.Request) (res ra.Result, after Record, err error) {
-	work, release := d.hold(ctx, rec.ID)
+func (d *Durable) submit(ctx context.Context, end context.CancelFunc, rec Record, r ra.Request) (res ra.Result, after Record, err error) {
+	lease := d.hold(ctx, end, rec.ID)
 	saved := false
 	defer func() {
-		release()
+		lease.release()
 		if !saved { // a panic: Begin finds the lease lapsed and settles it
 			d.log.Error("a submission has no outcome", zap.String("record", rec.ID))
 		}
 	}()
-	res, err = d.cfg.Next.Enroll(work, r)
+	res, err = d.cfg.Next.Enroll(ctx, r)
 	d.outcome(&rec, res, err, time.Now())
 	saved = true
 	if rec.backwards() {
@@ -42,7 +43,7 @@ func (d *Durable) submit(ctx context.Context, rec Record, r ra.Request) (res ra.
 	if err == nil && rec.State == Pending {
 		res = d.pending(rec, time.Now())
 	}
-	if err != nil && errors.Is(context.Cause(work), errClaimLost) {
+	if err != nil && lease.lost.Load() {
 		err = d.inProgress(errClaimLost)
 	}
 	return res, rec, err
@@ -108,19 +109,16 @@ func unsettled(err error) bool {
 func (d *Durable) save(ctx context.Context, rec Record) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
 	defer cancel()
+	var l *line
 	if rec.State == Issued {
-		err := d.audit.line(rec)
-		rec.Audited = err == nil
-		if err != nil {
-			d.log.Error("the audit log could not be written; it is tried again", d.fields(rec, zap.Error(err))...)
+		var err error
+		if l, err = d.audit.line(rec); err != nil {
+			d.log.Error("a line for the audit log could not be made", d.fields(rec, zap.Error(err))...)
 		}
 	}
-	if d.cfg.Store.postgres {
-		d.audit.sync() // before SQLite's transactions its writer does that
-	}
-	saved, err := d.cfg.Store.Save(ctx, rec, d.claim.Owner)
-	if rec.Audited && (err != nil || !saved) {
-		d.audit.unsaved(rec)
+	saved, err := d.cfg.Store.save(ctx, rec, d.claim.Owner, l)
+	if l != nil && l.written && (err != nil || !saved) {
+		d.audit.unsaved(l)
 	}
 	switch {
 	case err != nil:

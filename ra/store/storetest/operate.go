@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/onlineca/onlineca/ra/store"
 )
@@ -30,7 +31,7 @@ func (s *suite) roundTrip(t *testing.T) {
 	want := rec
 	want.Message = "Denied by \uFFFD \uFFFD( $1 ? 'quoted' \"so\""
 	want.LeaseOwner, want.LeaseUntil = "", time.Time{}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(store.Record{})); diff != "" {
 		t.Error(diff)
 	}
 	if !bytes.Equal(got.CSR, r.CSR.Raw) || got.Label != "pho\uFFFDnes" || got.ClientName != "DOMAIN\\cisco\uFFFDra" || len(got.CSRHash) != 64 {
@@ -134,7 +135,7 @@ func (s *suite) decide(t *testing.T) {
 		store.Unknown: store.Failed, store.Pending: store.Pending, store.Denied: store.Failed,
 		store.Failed: store.Failed, store.Expired: store.Failed,
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(store.Record{})); diff != "" {
 		t.Errorf("retry: %s", diff)
 	}
 	got = s.outcome(t, func(id string) (store.Record, error) { return s.store.Assign(t.Context(), id, 77, fresh()) })
@@ -142,7 +143,7 @@ func (s *suite) decide(t *testing.T) {
 		store.Unknown: store.Pending, store.Pending: store.Pending, store.Denied: store.Pending,
 		store.Failed: store.Pending, store.Expired: store.Pending,
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(store.Record{})); diff != "" {
 		t.Errorf("assign: %s", diff)
 	}
 	got = s.outcome(t, func(id string) (store.Record, error) { return s.store.Forget(t.Context(), id, fresh()) })

@@ -124,7 +124,7 @@ func TestLineIsSyncedBeforeTheCommit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = s.quick(t.Context(), &change{line: l, quick: func(*lite) error {
+	err = s.group.do(&change{ctx: t.Context(), line: l, quick: func(*lite) error {
 		if !l.written || d.audit.unsynced {
 			t.Errorf("in the transaction: written %v, unsynced %v", l.written, d.audit.unsynced)
 		}

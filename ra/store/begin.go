@@ -35,16 +35,21 @@ func (s *Store) Begin(ctx context.Context, r ra.Request, c Claim, now time.Time)
 	if err != nil {
 		return Record{}, false, s.fault("read the request for", err)
 	}
+	if !s.postgres {
+		first, done := fresh, make(chan struct{})
+		s.first(ctx, &first, c, now, func(began bool, problem error) {
+			mine, err = began, problem
+			close(done)
+		})
+		if <-done; mine || err != nil {
+			return first, mine, err
+		}
+	}
 	return s.claim(ctx, fresh, c, now)
 }
 
 // claim is Begin for a record that has been made of the request.
 func (s *Store) claim(ctx context.Context, fresh Record, c Claim, now time.Time) (rec Record, mine bool, err error) {
-	if !s.postgres {
-		if rec, mine, err = s.first(ctx, fresh, c, now); mine || err != nil {
-			return rec, mine, err
-		}
-	}
 	for {
 		again := false
 		err = s.transact(ctx, "write to", func(tx *sql.Tx) (err error) {
@@ -57,23 +62,26 @@ func (s *Store) claim(ctx context.Context, fresh Record, c Claim, now time.Time)
 	}
 }
 
-// first writes down a request that nobody has sent before, the common case. mine
-// is false if there is a record of it.
-func (s *Store) first(ctx context.Context, rec Record, c Claim, now time.Time) (_ Record, mine bool, err error) {
+// first writes down a request that nobody has sent before, the common case, and
+// tells then. If there is a record of it, mine is false and rec worth nothing.
+func (s *Store) first(ctx context.Context, rec *Record, c Claim, now time.Time, then func(mine bool, err error)) {
 	if err := rec.begin(c, now); err != nil {
-		return Record{}, false, err
+		then(false, err)
+		return
 	}
-	err = s.quick(ctx, &change{quick: func(l *lite) error {
-		highest, err := l.highestOf(rec.Authority)
-		if err != nil {
+	s.group.post(&change{
+		ctx: ctx,
+		quick: func(l *lite) error {
+			highest, err := l.highestOf(rec.Authority)
+			if err != nil {
+				return err
+			}
+			rec.AfterReqID = int(highest)
+			rec.row, err = l.insert(insertFirst, s.fresh(rec)...)
 			return err
-		}
-		rec.AfterReqID = int(highest)
-		rec.row, err = l.insert(insertFirst, s.fresh(rec)...)
-		mine = rec.row != 0
-		return err
-	}})
-	return rec, mine && err == nil, err
+		},
+		then: func(err error) { then(err == nil && rec.row != 0, s.failed(err)) },
+	})
 }
 
 // begin makes of a fresh record one in state Submitting, leased to c.
@@ -169,30 +177,21 @@ func (s *Store) Save(ctx context.Context, r Record, owner string) (saved bool, e
 // save is Save for a record whose line, if there is one, goes into the audit log
 // first.
 func (s *Store) save(ctx context.Context, r Record, owner string, l *line) (saved bool, err error) {
-	r.LeaseOwner, r.LeaseUntil = "", time.Time{}
 	if !s.postgres {
-		err = s.quick(ctx, &change{line: l, quick: func(lite *lite) error {
-			r.Audited = r.Audited || l != nil && l.written
-			lite.highest.saw(r.Authority, r.ReqID)
-			query, args := s.saving(r, owner)
-			n, err := lite.exec(query, args...)
-			if n == 0 && r.row != 0 && err == nil { // the file has been rewritten, and its rows have new numbers
-				r.row = 0
-				query, args = s.saving(r, owner)
-				n, err = lite.exec(query, args...)
-			}
-			saved = n == 1
-			return err
-		}})
-		return saved && err == nil, err
+		done := make(chan struct{})
+		s.saveLite(ctx, &r, owner, l, func(ok bool, problem error) {
+			saved, err = ok, problem
+			close(done)
+		})
+		<-done
+		return saved, err
 	}
 	if l != nil {
 		settle([]*line{l})
 		r.Audited = r.Audited || l.written
 	}
 	err = s.transact(ctx, "write to", func(tx *sql.Tx) error {
-		query, args := s.saving(r, owner)
-		done, err := s.in(ctx, tx, query).ExecContext(ctx, args...)
+		done, err := s.in(ctx, tx, saveOutcome).ExecContext(ctx, s.saving(&r, owner)...)
 		if err != nil {
 			return err
 		}
@@ -203,15 +202,35 @@ func (s *Store) save(ctx context.Context, r Record, owner string, l *line) (save
 	return saved, err
 }
 
-// saving is the statement that saves a record.
-func (s *Store) saving(r Record, owner string) (query string, args []any) {
-	switch {
-	case r.plain() && r.row != 0:
-		return saveIssuedRow, append(s.issued(r, owner), r.row)
-	case r.plain() && !s.postgres:
-		return saveIssued, s.issued(r, owner)
-	}
-	return saveOutcome, append(s.outcome(r), r.ID, owner, string(r.State))
+// saveLite is save with SQLite. It waits for nothing: then is told.
+func (s *Store) saveLite(ctx context.Context, r *Record, owner string, l *line, then func(saved bool, err error)) {
+	saved := false
+	s.group.post(&change{
+		ctx: ctx, line: l,
+		quick: func(lite *lite) error {
+			r.Audited = r.Audited || l != nil && l.written
+			lite.highest.saw(r.Authority, r.ReqID)
+			n, err := int64(0), error(nil)
+			if r.plain() && r.row != 0 {
+				n, err = lite.exec(saveIssuedRow, append(s.issued(r, owner), r.row)...)
+			}
+			if n == 0 && err == nil { // or the file has been rewritten, and its rows have new numbers
+				query, args := saveOutcome, s.saving
+				if r.plain() {
+					query, args = saveIssued, s.issued
+				}
+				n, err = lite.exec(query, args(r, owner)...)
+			}
+			saved = n == 1
+			return err
+		},
+		then: func(err error) { then(saved && err == nil, s.failed(err)) },
+	})
+}
+
+// saving are the values of saveOutcome.
+func (s *Store) saving(r *Record, owner string) []any {
+	return append(s.outcome(r), r.ID, owner, string(r.State))
 }
 
 // Extend prolongs a claim. held is false if it has been lost.

@@ -164,7 +164,7 @@ func (d *Durable) Enroll(ctx context.Context, r ra.Request) (ra.Result, error) {
 	if err != nil {
 		return ra.Result{}, fault.New(fault.MalformedCSR, "enrol", err)
 	}
-	f, err := d.join(ctx, rec, r)
+	f, err := d.join(ctx, &rec, r)
 	if err != nil {
 		return ra.Result{}, err
 	}
@@ -189,7 +189,7 @@ func (d *Durable) inProgress(why error) *fault.Fault {
 
 // join returns the flight of a request, starting one if there is none. It goes
 // on when the client that started it is gone.
-func (d *Durable) join(ctx context.Context, rec Record, r ra.Request) (*flight, error) {
+func (d *Durable) join(ctx context.Context, rec *Record, r ra.Request) (*flight, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if f, ok := d.flights[rec.Key]; ok {
@@ -198,65 +198,60 @@ func (d *Durable) join(ctx context.Context, rec Record, r ra.Request) (*flight, 
 	if d.closed {
 		return nil, d.inProgress(errors.New("the server is being shut down"))
 	}
-	f := &flight{done: make(chan struct{})}
-	d.flights[rec.Key] = f
+	f := &flight{d: d, r: r, rec: *rec, key: rec.Key, ctx: life{d.life, ctx}, done: make(chan struct{})}
+	d.flights[f.key] = f
 	d.work.Add(1)
-	d.crew.fly(func() { d.fly(life{d.life, ctx}, rec, r, f) })
+	f.takeOff()
 	return f, nil
-}
-
-// fly works on a request and tells those who wait. A panic is a fault like any
-// other, and leaves the outcome of the request unknown.
-func (d *Durable) fly(ctx context.Context, rec Record, r ra.Request, f *flight) {
-	defer d.work.Done()
-	ctx, cancel := context.WithTimeout(ctx, d.cfg.SubmitTimeout)
-	defer cancel()
-	defer func() {
-		if p := recover(); p != nil {
-			f.res, f.err = ra.Result{}, fault.Newf(fault.Internal, "enrol", "panic: %v", p)
-			d.log.Error("enrolment panicked", zap.Any("panic", p), zap.Stack("stack"))
-		}
-		d.mu.Lock()
-		delete(d.flights, rec.Key)
-		d.mu.Unlock()
-		close(f.done)
-	}()
-	f.res, f.err = d.proceed(ctx, cancel, rec, r)
 }
 
 // elsewhere is how often another process's submission is looked at.
 const elsewhere = 250 * time.Millisecond
 
-// proceed does what the state of a request calls for, until there is something
-// to tell the client. fresh is the record that the request begins with; end ends
-// ctx.
-func (d *Durable) proceed(ctx context.Context, end context.CancelFunc, fresh Record, r ra.Request) (ra.Result, error) {
+// proceed does what the state of the request calls for, until there is something
+// to tell the client. mine says that the request has been begun already.
+func (f *flight) proceed(mine bool) {
+	d, submitted := f.d, false
 	patience := time.Now().Add(d.cfg.Patience)
-	submitted := false
-	for {
-		rec, mine, err := d.cfg.Store.claim(ctx, fresh, d.claim, time.Now())
-		if err != nil {
-			return ra.Result{}, err
+	for ; ; mine = false {
+		var err error
+		if !mine {
+			if mine, err = f.claim(); err != nil {
+				f.land(ra.Result{}, err)
+				return
+			}
 		}
 		if mine {
-			res, after, err := d.submit(ctx, end, rec, r)
-			if after.State != Unknown || ctx.Err() != nil {
-				return res, err
+			if f.submit() {
+				return
 			}
-			rec, submitted = after, true
+			submitted = true
 		}
-		if rec, err = d.follow(ctx, rec); err != nil {
-			return ra.Result{}, err
+		if f.rec, err = d.follow(f.ctx, f.rec); err != nil {
+			f.land(ra.Result{}, err)
+			return
 		}
 		// A request that never arrived is begun anew, but not twice for one ask;
 		// one that another process works on is looked at again, while somebody
 		// waits for it.
 		now := time.Now()
-		again := rec.State == Failed && !submitted || rec.LeaseUntil.After(now)
+		again := f.rec.State == Failed && !submitted || f.rec.LeaseUntil.After(now)
 		if !again || now.After(patience) {
-			return d.tell(rec, now)
+			f.land(d.tell(f.rec, now))
+			return
 		}
 	}
+}
+
+// claim begins the request, if nobody has, and says whether that was so.
+func (f *flight) claim() (mine bool, err error) {
+	d := f.d
+	fresh, err := newRecord(f.r, d.cfg.Authority)
+	if err != nil {
+		return false, fault.New(fault.MalformedCSR, "enrol", err)
+	}
+	f.rec, mine, err = d.cfg.Store.claim(f.ctx, fresh, d.claim, time.Now())
+	return mine, err
 }
 
 // follow finds out more about a request that was submitted before. Whoever

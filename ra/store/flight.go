@@ -2,20 +2,69 @@ package store
 
 import (
 	"context"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/onlineca/onlineca/ra"
+	"github.com/onlineca/onlineca/ra/fault"
 )
 
 // flight is a request that this process works on, and those who wait for it.
 type flight struct {
-	done chan struct{}
+	d   *Durable
+	r   ra.Request
+	rec Record // what is known of the request
+	key string
+	ctx context.Context
+	end context.CancelFunc // ends ctx
+
+	done chan struct{} // closed when it has landed
 	res  ra.Result
 	err  error
+}
+
+// takeOff writes the request down and has somebody go on from there. With SQLite
+// the writer does that, and so nobody waits for it.
+func (f *flight) takeOff() {
+	d := f.d
+	if d.cfg.Store.postgres {
+		d.crew.fly(func() { f.fly(false, nil) })
+		return
+	}
+	d.cfg.Store.first(f.ctx, &f.rec, d.claim, time.Now(), func(mine bool, err error) {
+		d.crew.fly(func() { f.fly(mine, err) })
+	})
+}
+
+// fly works on the request until there is something to tell those who wait. mine
+// says that it has been begun. A panic is a fault like any other, and leaves the
+// outcome of the request unknown.
+func (f *flight) fly(mine bool, err error) {
+	d := f.d
+	f.ctx, f.end = context.WithTimeout(f.ctx, d.cfg.SubmitTimeout)
+	defer func() {
+		if p := recover(); p != nil {
+			d.log.Error("enrolment panicked", zap.Any("panic", p), zap.Stack("stack"))
+			f.land(ra.Result{}, fault.Newf(fault.Internal, "enrol", "panic: %v", p))
+		}
+	}()
+	if err != nil {
+		f.land(ra.Result{}, err)
+		return
+	}
+	f.proceed(mine)
+}
+
+// land tells those who wait.
+func (f *flight) land(res ra.Result, err error) {
+	f.res, f.err = res, err
+	f.end()
+	f.d.mu.Lock()
+	delete(f.d.flights, f.key)
+	f.d.mu.Unlock()
+	close(f.done)
+	f.d.work.Done()
 }
 
 // crew works on flights. Whoever has ended one waits a while for the next: the
@@ -67,90 +116,4 @@ func (l life) Value(key any) any {
 		return v
 	}
 	return l.client.Value(key)
-}
-
-// lease is a claim that is being kept.
-type lease struct {
-	d     *Durable
-	id    string
-	work  context.Context
-	end   context.CancelFunc // ends work
-	until time.Time
-	lost  atomic.Bool
-
-	mu       sync.Mutex
-	timer    *time.Timer
-	running  chan struct{} // closed when the extension under way has ended; nil for none
-	stop     func()        // ends it
-	released bool
-}
-
-// hold keeps the claim on a record until it is released. If it is lost, because
-// the database could not be reached or this process was suspended, the work is
-// ended: what still waits for its turn must not be sent when others may already
-// have found that it never arrived.
-func (d *Durable) hold(work context.Context, end context.CancelFunc, id string) *lease {
-	l := &lease{d: d, id: id, work: work, end: end, until: time.Now().Add(d.cfg.Lease)}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.timer = time.AfterFunc(d.cfg.Lease/3, l.tick)
-	return l
-}
-
-// release ends the keeping of the claim, not the work.
-func (l *lease) release() {
-	l.mu.Lock()
-	l.released = true
-	l.timer.Stop()
-	running := l.running
-	if running != nil {
-		l.stop()
-	}
-	l.mu.Unlock()
-	if running != nil {
-		<-running
-	}
-}
-
-// tick prolongs the claim, and sets the time to do so again.
-func (l *lease) tick() {
-	l.mu.Lock()
-	if l.released {
-		l.mu.Unlock()
-		return
-	}
-	running := make(chan struct{})
-	ctx, stop := context.WithCancel(l.work)
-	defer stop()
-	l.running, l.stop = running, stop
-	l.mu.Unlock()
-	held := l.extend(ctx)
-	l.mu.Lock()
-	l.running = nil
-	if held && !l.released {
-		l.timer.Reset(l.d.cfg.Lease / 3)
-	}
-	l.mu.Unlock()
-	close(running)
-}
-
-// extend prolongs the claim. It returns false if that was the last time.
-func (l *lease) extend(ctx context.Context) bool {
-	d := l.d
-	next := time.Now().Add(d.cfg.Lease)
-	held, err := d.cfg.Store.Extend(ctx, l.id, d.claim.Owner, next)
-	switch {
-	case ctx.Err() != nil:
-		return false
-	case err == nil && held:
-		l.until = next
-		return true
-	}
-	d.log.Warn("the claim on a request could not be prolonged", zap.String("record", l.id), zap.Bool("held", held), zap.Error(err))
-	if err == nil || time.Now().After(l.until) {
-		l.lost.Store(true)
-		l.end()
-		return false
-	}
-	return true
 }

@@ -51,7 +51,9 @@ type change struct {
 	quick func(l *lite) error
 	line  *line // goes into the audit log before the quick change, nil for none
 	err   error
-	done  chan struct{}
+	// then is told by the writer when the change is done or has failed. It is
+	// quick, and waits for nobody.
+	then func(err error)
 }
 
 var errClosed = errors.New("the database is closed")
@@ -78,14 +80,24 @@ func (g *group) close() error {
 	return g.conn.Close()
 }
 
-// do makes a change. It may be made twice, if what shared its transaction
-// failed; what it has found out counts only when do returns nil.
+// do makes a change, and waits for it.
 func (g *group) do(c *change) error {
-	c.done = make(chan struct{})
+	done := make(chan struct{})
+	c.then = func(error) { close(done) }
+	g.post(c)
+	<-done
+	return c.err
+}
+
+// post has a change made. It may be made twice, if what shared its transaction
+// failed; what it has found out counts only when there is no error.
+func (g *group) post(c *change) {
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
-		return errClosed
+		c.err = errClosed
+		c.then(c.err)
+		return
 	}
 	g.queue = append(g.queue, c)
 	if len(g.queue) == 1 {
@@ -95,8 +107,6 @@ func (g *group) do(c *change) error {
 		tell(g.urgent) // it shares no transaction
 	}
 	g.mu.Unlock()
-	<-c.done
-	return c.err
 }
 
 // tell sends to somebody who may have been told already.
@@ -133,7 +143,7 @@ func (g *group) write() {
 			}
 			last, at = g.make(batch), time.Now()
 			for _, c := range batch {
-				close(c.done)
+				c.then(c.err)
 			}
 		}
 	}
@@ -141,7 +151,7 @@ func (g *group) write() {
 	for batch := g.take(); len(batch) > 0; batch = g.take() {
 		g.make(batch)
 		for _, c := range batch {
-			close(c.done)
+			c.then(c.err)
 		}
 	}
 }

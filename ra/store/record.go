@@ -223,10 +223,10 @@ var outcomeColumns = []string{
 	"submitted_at", "updated_at", "next_at", "tries", "lease_owner", "lease_until", "audited",
 }
 
-func (s *Store) outcome(r Record) []any {
+func (s *Store) outcome(r *Record) []any {
 	return []any{
 		string(r.State), r.ReqID, r.AfterReqID, s.stored(certBlock, r.Certificate), r.Serial, stamp(r.NotAfter), r.Code, clean(r.Message),
-		stamp(r.Submitted), stamp(r.Updated), stamp(r.Next), r.Tries, r.LeaseOwner, stamp(r.LeaseUntil), truth(r.Audited),
+		stamp(r.Submitted), stamp(r.Updated), stamp(r.Next), r.Tries, "", int64(0), truth(r.Audited),
 	}
 }
 
@@ -270,7 +270,7 @@ var freshColumns = []string{
 	"created_at", "submitted_at", "updated_at", "lease_owner", "lease_until",
 }
 
-func (s *Store) fresh(r Record) []any {
+func (s *Store) fresh(r *Record) []any {
 	return []any{
 		r.ID, r.Authority, r.Key, s.stored(csrBlock, r.CSR), r.Subject, string(r.Operation), r.Label, r.Template,
 		r.ClientName, r.ClientMethod, r.ClientAddr, r.AfterReqID,
@@ -287,11 +287,11 @@ const saveIssued = `UPDATE requests SET state = 'issued', code = '', message = '
 const saveIssuedRow = saveIssued + " AND rowid = ?"
 
 // plain tells whether the outcome of a request is a certificate and no more.
-func (r Record) plain() bool {
-	return r.State == Issued && r.Code == "" && r.Message == "" && r.Next.IsZero() && r.LeaseOwner == "" && r.LeaseUntil.IsZero()
+func (r *Record) plain() bool {
+	return r.State == Issued && r.Code == "" && r.Message == "" && r.Next.IsZero()
 }
 
-func (s *Store) issued(r Record, owner string) []any {
+func (s *Store) issued(r *Record, owner string) []any {
 	return []any{
 		r.ReqID, r.AfterReqID, s.stored(certBlock, r.Certificate), r.Serial, stamp(r.NotAfter),
 		stamp(r.Submitted), stamp(r.Updated), r.Tries, truth(r.Audited), r.ID, owner,

@@ -298,14 +298,12 @@ func (s *Store) transact(ctx context.Context, doing string, f func(tx *sql.Tx) e
 	return nil
 }
 
-// quick makes one of the changes that every enrolment needs, with SQLite. It may
-// be made twice.
-func (s *Store) quick(ctx context.Context, c *change) error {
-	c.ctx = ctx
-	if err := s.group.do(c); err != nil {
-		return s.fault("write to", err)
+// failed is the error of a change, nil for none.
+func (s *Store) failed(err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return s.fault("write to", err)
 }
 
 // change executes one statement and says how many rows it changed.

@@ -19,34 +19,54 @@ const saveTime = 30 * time.Second
 var errClaimLost = errors.New("another process may have taken the request over")
 
 // submit sends a request that this process has begun, and writes down what came
-// of it; after is the record with that. If the claim is lost, end is called, which
-// ends ctx. The client gets what the certificate
-// authority said even if that cannot be written: what is then missing in the
-// database is found again as after a crash.
-func (d *Durable) submit(ctx context.Context, end context.CancelFunc, rec Record, r ra.Request) (res ra.Result, after Record, err error) {
-	lease := d.hold(ctx, end, rec.ID)
-	saved := false
+// of it. The client gets what the certificate authority said even if that cannot
+// be written: what is then missing in the database is found again as after a
+// crash. It returns false if the outcome is not known, and has to be found out.
+func (f *flight) submit() (landing bool) {
+	d, saved := f.d, false
+	lease := d.hold(f.ctx, f.end, f.rec.ID)
 	defer func() {
-		lease.release()
 		if !saved { // a panic: Begin finds the lease lapsed and settles it
-			d.log.Error("a submission has no outcome", zap.String("record", rec.ID))
+			lease.release()
+			d.log.Error("a submission has no outcome", zap.String("record", f.rec.ID))
 		}
 	}()
-	res, err = d.cfg.Next.Enroll(ctx, r)
-	d.outcome(&rec, res, err, time.Now())
-	saved = true
-	if rec.backwards() {
-		d.rewind(ctx, &rec)
+	res, err := d.cfg.Next.Enroll(f.ctx, f.r)
+	d.outcome(&f.rec, res, err, time.Now())
+	if f.rec.backwards() {
+		d.rewind(f.ctx, &f.rec)
 	}
-	d.save(ctx, rec)
-	rec.LeaseOwner, rec.LeaseUntil = "", time.Time{}
-	if err == nil && rec.State == Pending {
-		res = d.pending(rec, time.Now())
+	saved = true
+	if f.rec.plain() && !d.cfg.Store.postgres {
+		f.saveAndLand(lease, res)
+		return true
+	}
+	d.save(f.ctx, f.rec)
+	lease.release()
+	f.rec.LeaseOwner, f.rec.LeaseUntil = "", time.Time{}
+	if err == nil && f.rec.State == Pending {
+		res = d.pending(f.rec, time.Now())
 	}
 	if err != nil && lease.lost.Load() {
 		err = d.inProgress(errClaimLost)
 	}
-	return res, rec, err
+	if f.rec.State == Unknown && f.ctx.Err() == nil {
+		return false
+	}
+	f.land(res, err)
+	return true
+}
+
+// saveAndLand has a certificate written down, and lands when that is done. Nobody
+// waits for it but those who wait for the certificate.
+func (f *flight) saveAndLand(lease *lease, res ra.Result) {
+	d := f.d
+	l := d.lineOf(&f.rec)
+	d.cfg.Store.saveLite(context.WithoutCancel(f.ctx), &f.rec, d.claim.Owner, l, func(saved bool, err error) {
+		d.saved(&f.rec, l, saved, err)
+		lease.release()
+		f.land(res, nil)
+	})
 }
 
 // rewind takes notice that the authority's numbers have begun again. It comes
@@ -109,24 +129,35 @@ func unsettled(err error) bool {
 func (d *Durable) save(ctx context.Context, rec Record) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
 	defer cancel()
-	var l *line
-	if rec.State == Issued {
-		var err error
-		if l, err = d.audit.line(rec); err != nil {
-			d.log.Error("a line for the audit log could not be made", d.fields(rec, zap.Error(err))...)
-		}
-	}
+	l := d.lineOf(&rec)
 	saved, err := d.cfg.Store.save(ctx, rec, d.claim.Owner, l)
+	d.saved(&rec, l, saved, err)
+}
+
+// lineOf is the record's line in the audit log, nil for none.
+func (d *Durable) lineOf(rec *Record) *line {
+	if rec.State != Issued {
+		return nil
+	}
+	l, err := d.audit.line(*rec)
+	if err != nil {
+		d.log.Error("a line for the audit log could not be made", d.fields(*rec, zap.Error(err))...)
+	}
+	return l
+}
+
+// saved says what is to be said of a record that was to be saved.
+func (d *Durable) saved(rec *Record, l *line, saved bool, err error) {
 	if l != nil && l.written && (err != nil || !saved) {
 		d.audit.unsaved(l)
 	}
 	switch {
 	case err != nil:
-		d.log.Error("the outcome of a request could not be written", d.fields(rec, zap.Error(err))...)
+		d.log.Error("the outcome of a request could not be written", d.fields(*rec, zap.Error(err))...)
 	case !saved:
-		d.log.Warn("the outcome of a request was not needed any more", d.fields(rec)...)
+		d.log.Warn("the outcome of a request was not needed any more", d.fields(*rec)...)
 	case rec.State == Unknown:
-		d.log.Warn("the outcome of a request is not known", d.fields(rec)...)
+		d.log.Warn("the outcome of a request is not known", d.fields(*rec)...)
 	}
 }
 

@@ -47,6 +47,11 @@ func (x *exchange) verifyPeer(ctx context.Context) error {
 	switch {
 	case auth == nil:
 		return fault.Newf(fault.ClientCertificate, "verify the client's certificate", "certificates are not accepted here")
+	case x.peerErr != nil:
+		return &fault.Fault{
+			Code: fault.ClientCertificate, Op: "verify the client's certificate", Err: x.peerErr,
+			Message: "what the proxy sends in " + x.s.cfg.ProxyCertificateHeader + " is no URL-encoded PEM certificate",
+		}
 	case len(x.peer) == 0:
 		return &fault.Fault{Code: fault.ClientCertificate, Op: "verify the client's certificate", Message: "the client presented none"}
 	}

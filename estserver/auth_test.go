@@ -185,11 +185,30 @@ func TestProxy(t *testing.T) {
 			t.Errorf("%d %s", res.StatusCode, body)
 		}
 	})
-	t.Run("trusted, rubbish", func(t *testing.T) {
+	block := func(der []byte) string {
+		return url.PathEscape(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	}
+	for name, header := range map[string]string{
+		"escapes":              "%zz",
+		"text":                 "none",
+		"no certificate":       block([]byte{0x30, 0}),
+		"one above unreadable": block([]byte{0x30, 0}) + "ISSUER",
+		"rest unreadable":      "ISSUER" + "none",
+	} {
+		t.Run("trusted, rubbish: "+name, func(t *testing.T) {
+			b = start(t, configure("127.0.0.0/8"))
+			header := strings.Replace(header, "ISSUER", block(b.ca.issuer.Raw), 1) // one that is accepted
+			res, body := readAnswer(t, b.raw(t, rawPost(enrollPath, "X-SSL-Client-Cert: "+header+"\r\nX-Forwarded-For: ,,\r\n", b64(simpleCSR(t)))))
+			if res.StatusCode != http.StatusUnauthorized || !strings.Contains(body, "what the proxy sends in X-SSL-Client-Cert is no URL-encoded PEM") {
+				t.Errorf("%d %s", res.StatusCode, body)
+			}
+		})
+	}
+	t.Run("trusted, of another CA", func(t *testing.T) {
 		b = start(t, configure("127.0.0.0/8"))
-		res, _ := readAnswer(t, b.raw(t, rawPost(enrollPath, "X-SSL-Client-Cert: %zz\r\nX-Forwarded-For: ,,\r\n", b64(simpleCSR(t)))))
-		if res.StatusCode != http.StatusUnauthorized {
-			t.Errorf("%d", res.StatusCode)
+		res, body := readAnswer(t, b.raw(t, rawPost(enrollPath, "X-SSL-Client-Cert: "+block(newAuthority(t, "x").issuer.Raw)+"\r\n", b64(simpleCSR(t)))))
+		if res.StatusCode != http.StatusUnauthorized || !strings.Contains(body, "does not lead to an accepted CA") {
+			t.Errorf("%d %s", res.StatusCode, body)
 		}
 	})
 }

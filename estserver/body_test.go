@@ -78,11 +78,15 @@ func FuzzParsePath(f *testing.F) {
 	})
 }
 
-func FuzzProxiedCertificate(f *testing.F) {
+func FuzzProxiedCertificates(f *testing.F) {
 	f.Add("-----BEGIN%20CERTIFICATE-----%0AMAA=%0A-----END%20CERTIFICATE-----%0A")
 	f.Add("%zz")
 	f.Fuzz(func(t *testing.T, header string) {
-		for _, c := range proxiedCertificate(header) {
+		certs, err := proxiedCertificates(header)
+		if err != nil && len(certs) > 0 {
+			t.Errorf("%d certificates and %v", len(certs), err)
+		}
+		for _, c := range certs {
 			if c == nil || len(c.Raw) == 0 {
 				t.Error("a certificate of nothing")
 			}

@@ -1,10 +1,12 @@
 package estserver
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -86,7 +88,7 @@ func (x *exchange) identify(ctx context.Context) context.Context {
 		addr = x.s.forwardedFor(x.r, addr)
 		x.peer = nil // that would be the proxy's own
 		if h := x.s.cfg.ProxyCertificateHeader; h != "" {
-			x.peer = proxiedCertificate(x.r.Header.Get(h))
+			x.peer, x.peerErr = proxiedCertificates(x.r.Header.Get(h))
 		}
 	}
 	if addr.IsValid() {
@@ -127,21 +129,24 @@ func (s *settings) forwardedFor(r *http.Request, peer netip.Addr) netip.Addr {
 	return peer
 }
 
-// proxiedCertificate reads a certificate that a proxy hands on: URL-encoded
-// PEM. What cannot be read is no certificate.
-func proxiedCertificate(header string) []*x509.Certificate {
+// proxiedCertificates reads what a proxy hands on of the certificates that a
+// client has shown: URL-encoded PEM, the client's own first, nothing for none. All
+// of it must be readable, or another's certificate might be taken for the client's.
+func proxiedCertificates(header string) (certs []*x509.Certificate, err error) {
 	text, err := url.QueryUnescape(strings.ReplaceAll(header, "+", "%2B"))
-	if err != nil || header == "" {
-		return nil
+	if err != nil {
+		return nil, err
 	}
-	var certs []*x509.Certificate
-	for rest := []byte(text); ; {
+	for rest := []byte(text); len(bytes.TrimSpace(rest)) > 0; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
-			return certs
+			return nil, fmt.Errorf("no PEM after %d certificates", len(certs))
 		}
-		if cert, err := x509.ParseCertificate(block.Bytes); err == nil {
-			certs = append(certs, cert)
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
 		}
+		certs = append(certs, cert)
 	}
+	return certs, nil
 }

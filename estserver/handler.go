@@ -29,6 +29,7 @@ type exchange struct {
 	client   ra.Client
 	proxied  bool                // came through a trusted proxy
 	peer     []*x509.Certificate // what the client presented, unverified
+	peerErr  error               // why what a proxy handed on cannot be read
 	verified *x509.Certificate   // what of it was verified, nil for none
 	token    *ra.Credentials     // the one-time password it came with
 

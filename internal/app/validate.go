@@ -143,6 +143,9 @@ func (e *ESTSettings) validate(v *mistakes) {
 	}
 	for name, l := range e.all() {
 		l.validate(v, labelKey(name))
+		if e.Plain && l.ProofOfPossession == "required" {
+			v.add(labelKey(name)+".proof_of_possession", "required, but with est.plain TLS ends at the proxy, and there is nothing to compare: choose optional or off")
+		}
 	}
 }
 

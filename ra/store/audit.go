@@ -152,11 +152,12 @@ type line struct {
 	log     *audit
 	key     auditKey
 	text    []byte
-	written bool // it is in the log
+	written bool  // it is in the log
+	err     error // why it is not
 }
 
-// line makes the line of a certificate, nil where there is no log.
-func (a *audit) line(r Record) (*line, error) {
+// newLine makes the line of a certificate, nil where there is no log.
+func (a *audit) newLine(r Record) (*line, error) {
 	if a.w == nil {
 		return nil, nil
 	}
@@ -192,23 +193,22 @@ func (a *audit) write(lines ...*line) error {
 		return nil
 	}
 	n, err := a.w.Write(a.text)
+	if err != nil {
+		err = fault.New(fault.DiskFull, "store: write the audit log", err)
+	}
 	a.unsynced = true
 	if n > 0 {
 		a.torn = a.text[n-1] != '\n'
 	}
 	for end := begin; len(todo) > 0; todo = todo[1:] {
 		end += len(todo[0].text)
-		todo[0].written = end-1 <= n // its end can still come
+		todo[0].written, todo[0].err = end-1 <= n, err // the end of a line can still come
 	}
-	if err != nil {
-		return fault.New(fault.DiskFull, "store: write the audit log", err)
-	}
-	return nil
+	return err
 }
 
-// settle has lines in their logs, on the disk, as far as that can be done: those
-// of the other certificates come later.
-func settle(lines []*line) {
+// writeLines has lines in their logs, on the disk, as far as that can be done.
+func writeLines(lines []*line) {
 	for len(lines) > 0 {
 		log := lines[0].log
 		var other []*line // of another enroller on the same database
@@ -218,9 +218,7 @@ func settle(lines []*line) {
 			}
 			return l.log != log
 		})
-		if err := log.write(mine...); err != nil {
-			log.log.Error("the audit log could not be written; it is tried again", zap.Error(err))
-		}
+		_ = log.write(mine...) // each line says what became of it
 		log.sync()
 		lines = other
 	}
@@ -238,7 +236,7 @@ func (a *audit) leftovers(ctx context.Context, before time.Time) error {
 	}
 	lines := make([]*line, len(records))
 	for i, r := range records {
-		if lines[i], err = a.line(r); err != nil {
+		if lines[i], err = a.newLine(r); err != nil {
 			return err
 		}
 	}

@@ -20,7 +20,7 @@ func TestLineOfWhatWasNotSaved(t *testing.T) {
 	a := newAudit(nil, &out, zap.NewNop())
 	var lines []*line
 	for _, r := range []Record{{ID: "1", Serial: "abc"}, {ID: "1", Serial: "abc"}, {ID: "1", Serial: "abd"}, {ID: "2", Serial: "abc"}} {
-		l, err := a.line(r)
+		l, err := a.newLine(r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,7 +63,7 @@ func TestLinesThatAreWrittenTogether(t *testing.T) {
 		a := newAudit(nil, out, zap.NewNop())
 		var lines []*line
 		for _, r := range records {
-			l, err := a.line(r)
+			l, err := a.newLine(r)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -120,7 +120,7 @@ func TestLineIsSyncedBeforeTheCommit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := d.audit.line(Record{ID: "1", Serial: "abc"})
+	l, err := d.audit.newLine(Record{ID: "1", Serial: "abc"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -187,7 +187,7 @@ func (s *Store) save(ctx context.Context, r Record, owner string, l *line) (save
 		return saved, err
 	}
 	if l != nil {
-		settle([]*line{l})
+		writeLines([]*line{l})
 		r.Audited = r.Audited || l.written
 	}
 	err = s.transact(ctx, "write to", func(tx *sql.Tx) error {
@@ -202,24 +202,23 @@ func (s *Store) save(ctx context.Context, r Record, owner string, l *line) (save
 	return saved, err
 }
 
-// saveLite is save with SQLite. It waits for nothing: then is told.
+// saveLite is save with SQLite. It waits for nothing: then is told, by the writer.
 func (s *Store) saveLite(ctx context.Context, r *Record, owner string, l *line, then func(saved bool, err error)) {
 	saved := false
 	s.group.post(&change{
 		ctx: ctx, line: l,
-		quick: func(lite *lite) error {
+		quick: func(w *lite) error {
 			r.Audited = r.Audited || l != nil && l.written
-			lite.highest.saw(r.Authority, r.ReqID)
 			n, err := int64(0), error(nil)
 			if r.plain() && r.row != 0 {
-				n, err = lite.exec(saveIssuedRow, append(s.issued(r, owner), r.row)...)
+				n, err = w.exec(saveIssuedRow, append(s.issued(r, owner), r.row)...)
 			}
 			if n == 0 && err == nil { // or the file has been rewritten, and its rows have new numbers
 				query, args := saveOutcome, s.saving
 				if r.plain() {
 					query, args = saveIssued, s.issued
 				}
-				n, err = lite.exec(query, args(r, owner)...)
+				n, err = w.exec(query, args(r, owner)...)
 			}
 			saved = n == 1
 			return err

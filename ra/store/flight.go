@@ -10,7 +10,9 @@ import (
 	"github.com/onlineca/onlineca/ra/fault"
 )
 
-// flight is a request that this process works on, and those who wait for it.
+// flight is a request that this process works on, and those who wait for it. It
+// belongs to the store's writer while that writes, and otherwise to the goroutine
+// that flies; those who wait look at nothing before done.
 type flight struct {
 	d   *Durable
 	r   ra.Request
@@ -37,23 +39,27 @@ func (f *flight) takeOff() {
 	})
 }
 
-// fly works on the request until there is something to tell those who wait. mine
-// says that it has been begun. A panic is a fault like any other, and leaves the
-// outcome of the request unknown.
+// fly works on the request until there is something to tell those who wait, or
+// its certificate is being written down. mine says that it has been begun. A panic
+// is a fault like any other, and leaves the outcome of the request unknown.
 func (f *flight) fly(mine bool, err error) {
 	d := f.d
 	f.ctx, f.end = context.WithTimeout(f.ctx, d.cfg.SubmitTimeout)
+	whole := false
 	defer func() {
-		if p := recover(); p != nil {
-			d.log.Error("enrolment panicked", zap.Any("panic", p), zap.Stack("stack"))
-			f.land(ra.Result{}, fault.Newf(fault.Internal, "enrol", "panic: %v", p))
+		if whole {
+			return
 		}
+		p := recover() // nil if an enroller ended its goroutine
+		d.log.Error("enrolment panicked", zap.Any("panic", p), zap.Stack("stack"))
+		f.land(ra.Result{}, fault.Newf(fault.Internal, "enrol", "panic: %v", p))
 	}()
 	if err != nil {
 		f.land(ra.Result{}, err)
-		return
+	} else {
+		f.proceed(mine)
 	}
-	f.proceed(mine)
+	whole = true
 }
 
 // land tells those who wait.

@@ -51,8 +51,8 @@ type change struct {
 	quick func(l *lite) error
 	line  *line // goes into the audit log before the quick change, nil for none
 	err   error
-	// then is told by the writer when the change is done or has failed. It is
-	// quick, and waits for nobody.
+	// then is told when the change is done or has failed, by the writer, which
+	// makes no other change meanwhile: it must not wait for one.
 	then func(err error)
 }
 
@@ -176,7 +176,6 @@ func (g *group) make(batch []*change) int {
 			quick = append(quick, c)
 		} else {
 			g.commits.Add(1)
-			g.lite.highest.forget()
 			// Not in the change's own context: the driver may report that the
 			// beginning was cancelled when the transaction has begun, and leave
 			// it open. What f does can be cancelled.

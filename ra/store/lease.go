@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -14,66 +13,55 @@ type lease struct {
 	d     *Durable
 	id    string
 	work  context.Context
-	end   context.CancelFunc // ends work
+	lose  context.CancelCauseFunc
 	until time.Time
-	lost  atomic.Bool
 
 	mu       sync.Mutex
 	timer    *time.Timer
-	stop     context.CancelFunc // ends the extension under way, nil for none
 	released bool
 }
 
 // hold keeps the claim on a record until it is released. If it is lost, because
-// the database could not be reached or this process was suspended, the work is
-// ended: what still waits for its turn must not be sent when others may already
-// have found that it never arrived.
-func (d *Durable) hold(work context.Context, end context.CancelFunc, id string) *lease {
-	l := &lease{d: d, id: id, work: work, end: end, until: time.Now().Add(d.cfg.Lease)}
+// the database could not be reached or this process was suspended, the work's
+// context ends: what still waits for its turn must not be sent when others may
+// already have found that it never arrived.
+func (d *Durable) hold(ctx context.Context, id string) (work context.Context, l *lease) {
+	l = &lease{d: d, id: id, until: time.Now().Add(d.cfg.Lease)}
+	l.work, l.lose = context.WithCancelCause(ctx)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.timer = time.AfterFunc(d.cfg.Lease/3, l.tick)
-	return l
+	return l.work, l
 }
 
-// release ends the keeping of the claim, not the work. It waits for nothing.
+// release ends the keeping of the claim, and the work. It waits for nothing.
 func (l *lease) release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.released = true
 	l.timer.Stop()
-	if l.stop != nil {
-		l.stop()
-	}
+	l.lose(nil)
 }
 
 // tick prolongs the claim, and sets the time to do so again.
 func (l *lease) tick() {
-	l.mu.Lock()
-	if l.released {
-		l.mu.Unlock()
+	if !l.extend() {
 		return
 	}
-	ctx, stop := context.WithCancel(l.work)
-	l.stop = stop
-	l.mu.Unlock()
-	held := l.extend(ctx)
-	stop()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.stop = nil
-	if held && !l.released {
+	if !l.released {
 		l.timer.Reset(l.d.cfg.Lease / 3)
 	}
 }
 
 // extend prolongs the claim. It returns false if that was the last time.
-func (l *lease) extend(ctx context.Context) bool {
+func (l *lease) extend() bool {
 	d := l.d
 	next := time.Now().Add(d.cfg.Lease)
-	held, err := d.cfg.Store.Extend(ctx, l.id, d.claim.Owner, next)
+	held, err := d.cfg.Store.Extend(l.work, l.id, d.claim.Owner, next)
 	switch {
-	case ctx.Err() != nil:
+	case l.work.Err() != nil:
 		return false
 	case err == nil && held:
 		l.until = next
@@ -81,8 +69,7 @@ func (l *lease) extend(ctx context.Context) bool {
 	}
 	d.log.Warn("the claim on a request could not be prolonged", zap.String("record", l.id), zap.Bool("held", held), zap.Error(err))
 	if err == nil || time.Now().After(l.until) {
-		l.lost.Store(true)
-		l.end()
+		l.lose(errClaimLost)
 		return false
 	}
 	return true

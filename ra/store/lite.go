@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
-	"time"
 )
 
 // lite makes the changes that every enrolment needs, on SQLite's driver itself:
@@ -18,7 +17,7 @@ type lite struct {
 	stmts   map[string]driver.Stmt
 	of      driver.Conn // whose the statements are
 	args    []driver.NamedValue
-	highest highest
+	highest map[string]int64 // request numbers by authority, within a transaction
 	lines   []*line
 	// statements counts what was executed.
 	statements atomic.Int64
@@ -26,18 +25,6 @@ type lite struct {
 
 // transact makes changes in one transaction.
 func (l *lite) transact(changes []*change) (err error) {
-	if _, err := l.exec("BEGIN IMMEDIATE"); err != nil {
-		return err
-	}
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
-		}
-		if err != nil {
-			l.highest.forget()
-			_, _ = l.exec("ROLLBACK") // err says what is wrong
-		}
-	}()
 	l.lines = l.lines[:0]
 	for _, c := range changes {
 		if err := c.ctx.Err(); err != nil {
@@ -47,7 +34,19 @@ func (l *lite) transact(changes []*change) (err error) {
 			l.lines = append(l.lines, c.line)
 		}
 	}
-	settle(l.lines) // what the database knows is in the log
+	writeLines(l.lines) // what the database knows is in the log, even if the database fails
+	if _, err := l.exec("BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	clear(l.highest)
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+		if err != nil {
+			_, _ = l.exec("ROLLBACK") // err says what is wrong
+		}
+	}()
 	for _, c := range changes {
 		if err := c.quick(l); err != nil {
 			return err
@@ -148,47 +147,22 @@ func (l *lite) number(query string, args ...any) (n int64, err error) {
 
 var errDriver = errors.New("SQLite's driver does not execute prepared statements with a context")
 
-// highestOf is the highest request number of an authority.
+// highestOf is the highest request number of an authority, asked for once in a
+// transaction.
 func (l *lite) highestOf(authority string) (int64, error) {
-	if n, ok := l.highest.of(authority, time.Now()); ok {
+	if n, ok := l.highest[authority]; ok {
 		return n, nil
 	}
 	n, err := l.number(selectHighest, authority)
-	if err == nil {
-		l.highest.by[authority] = n
+	if err != nil {
+		return 0, err
 	}
-	return n, err
-}
-
-// highest remembers for a moment which request numbers are the highest, so that
-// not every transaction has to ask. A lower one than there is does no harm: it is
-// where the search for a lost answer begins.
-type highest struct {
-	by    map[string]int64 // by authority
-	since time.Time
-}
-
-// highestFor is how long it is remembered: an operator's command, another
-// process, may correct a number that was wrong.
-const highestFor = time.Second
-
-func (h *highest) of(authority string, now time.Time) (n int64, ok bool) {
-	if now.Sub(h.since) > highestFor {
-		h.by, h.since = map[string]int64{}, now
+	if l.highest == nil {
+		l.highest = map[string]int64{}
 	}
-	n, ok = h.by[authority]
-	return n, ok
+	l.highest[authority] = n
+	return n, nil
 }
-
-// saw takes notice of a number that is being written.
-func (h *highest) saw(authority string, n int) {
-	if known, ok := h.by[authority]; ok && int64(n) > known {
-		h.by[authority] = int64(n)
-	}
-}
-
-// forget is for when the numbers may have been changed otherwise.
-func (h *highest) forget() { h.since = time.Time{} }
 
 func (l *lite) close() {
 	for _, s := range l.stmts {

@@ -3,7 +3,6 @@ package store
 import (
 	"path/filepath"
 	"testing"
-	"testing/synctest"
 	"time"
 )
 
@@ -47,47 +46,4 @@ func TestRowsOfAFileThatWasRewritten(t *testing.T) {
 			t.Errorf("%+v, %v", rec, err)
 		}
 	}
-}
-
-// The highest number is remembered for a moment only: another process, an
-// operator's command, may have corrected one that was wrong.
-func TestHighestNumberOfAnotherProcess(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "requests.db")
-		s, err := Open(t.Context(), path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		operator, err := Open(t.Context(), path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer operator.Close()
-		rec := begun(t, s, "1")
-		if rec.AfterReqID != 0 {
-			t.Fatalf("the first request comes after %d", rec.AfterReqID)
-		}
-		rec.State, rec.ReqID, rec.Serial = Issued, 70, "abc"
-		if saved, err := s.Save(t.Context(), rec, "me"); err != nil || !saved {
-			t.Fatal(saved, err)
-		}
-		if n := begun(t, s, "2").AfterReqID; n != 70 {
-			t.Errorf("the second request comes after %d, want 70", n)
-		}
-		if _, err := operator.change(t.Context(), "UPDATE requests SET req_id = 7 WHERE id = ?", rec.ID); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(2 * highestFor)
-		if n := begun(t, s, "3").AfterReqID; n != 7 {
-			t.Errorf("the third request comes after %d, want 7", n)
-		}
-		// What this process changes otherwise is noticed at once.
-		if _, err := s.change(t.Context(), "UPDATE requests SET req_id = 5 WHERE id = ?", rec.ID); err != nil {
-			t.Fatal(err)
-		}
-		if n := begun(t, s, "4").AfterReqID; n != 5 {
-			t.Errorf("the fourth request comes after %d, want 5", n)
-		}
-	})
 }

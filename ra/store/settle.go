@@ -22,9 +22,8 @@ func (d *Durable) ask(ctx context.Context, id string, now time.Time, background 
 	if err != nil || !mine {
 		return rec, err
 	}
-	ctx, end := context.WithCancel(ctx)
-	defer end()
-	defer d.hold(ctx, end, id).release()
+	ctx, lease := d.hold(ctx, id)
+	defer lease.release()
 	began := time.Now() // what turns up behind the look's back does not count as absent
 	csr, err := rec.Request()
 	switch {

@@ -12,7 +12,7 @@ import (
 )
 
 // saveTime bounds the writing of an outcome, which must not depend on the
-// context that the submission had.
+// context that the submission had. A certificate waits as long as it takes.
 const saveTime = 30 * time.Second
 
 // errClaimLost ends work on a request that is not this process's any more.
@@ -21,38 +21,41 @@ var errClaimLost = errors.New("another process may have taken the request over")
 // submit sends a request that this process has begun, and writes down what came
 // of it. The client gets what the certificate authority said even if that cannot
 // be written: what is then missing in the database is found again as after a
-// crash. It returns false if the outcome is not known, and has to be found out.
+// crash. It returns false if the outcome has to be found out; otherwise the
+// flight has landed, or will.
 func (f *flight) submit() (landing bool) {
-	d, saved := f.d, false
-	lease := d.hold(f.ctx, f.end, f.rec.ID)
+	d, known := f.d, false
+	work, lease := d.hold(f.ctx, f.rec.ID)
 	defer func() {
-		if !saved { // a panic: Begin finds the lease lapsed and settles it
+		if !landing {
 			lease.release()
+		}
+		if !known { // a panic: Begin finds the lease lapsed and settles it
 			d.log.Error("a submission has no outcome", zap.String("record", f.rec.ID))
 		}
 	}()
-	res, err := d.cfg.Next.Enroll(f.ctx, f.r)
+	res, err := d.cfg.Next.Enroll(work, f.r)
 	d.outcome(&f.rec, res, err, time.Now())
+	known = true
 	if f.rec.backwards() {
 		d.rewind(f.ctx, &f.rec)
 	}
-	saved = true
 	if f.rec.plain() && !d.cfg.Store.postgres {
 		f.saveAndLand(lease, res)
 		return true
 	}
 	d.save(f.ctx, f.rec)
-	lease.release()
 	f.rec.LeaseOwner, f.rec.LeaseUntil = "", time.Time{}
-	if err == nil && f.rec.State == Pending {
-		res = d.pending(f.rec, time.Now())
-	}
-	if err != nil && lease.lost.Load() {
-		err = d.inProgress(errClaimLost)
-	}
 	if f.rec.State == Unknown && f.ctx.Err() == nil {
 		return false
 	}
+	if err == nil && f.rec.State == Pending {
+		res = d.pending(f.rec, time.Now())
+	}
+	if err != nil && errors.Is(context.Cause(work), errClaimLost) {
+		err = d.inProgress(errClaimLost)
+	}
+	lease.release()
 	f.land(res, err)
 	return true
 }
@@ -139,16 +142,24 @@ func (d *Durable) lineOf(rec *Record) *line {
 	if rec.State != Issued {
 		return nil
 	}
-	l, err := d.audit.line(*rec)
+	l, err := d.audit.newLine(*rec)
 	if err != nil {
 		d.log.Error("a line for the audit log could not be made", d.fields(*rec, zap.Error(err))...)
 	}
 	return l
 }
 
-// saved says what is to be said of a record that was to be saved.
+// saved deals with what became of a record that was to be saved. A certificate
+// has its line whether or not the database took it.
 func (d *Durable) saved(rec *Record, l *line, saved bool, err error) {
-	if l != nil && l.written && (err != nil || !saved) {
+	if l != nil && err != nil {
+		writeLines([]*line{l})
+	}
+	switch {
+	case l == nil:
+	case !l.written:
+		d.log.Error("the audit log could not be written; it is tried again", d.fields(*rec, zap.Error(l.err))...)
+	case err != nil || !saved:
 		d.audit.unsaved(l)
 	}
 	switch {

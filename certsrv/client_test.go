@@ -67,6 +67,14 @@ func config(s *testenv.Certsrv) certsrv.Config {
 	}
 }
 
+// watched is config, and what a client with it logs.
+func watched(s *testenv.Certsrv) (certsrv.Config, *observer.ObservedLogs) {
+	cfg := config(s)
+	core, logs := observer.New(zap.DebugLevel)
+	cfg.Logger = zap.New(core)
+	return cfg, logs
+}
+
 func newClient(tb testing.TB, cfg certsrv.Config) *certsrv.Client {
 	tb.Helper()
 	c, err := certsrv.New(cfg)
@@ -181,9 +189,7 @@ func thirtyTwoWorkers(t *testing.T) counts {
 // The events of a start, in the product's order, and the requests that IIS logs.
 func TestStart(t *testing.T) {
 	s := testenv.New(t, testenv.Config{Renewals: 2})
-	cfg := config(s)
-	core, logs := observer.New(zap.DebugLevel)
-	cfg.Logger = zap.New(core)
+	cfg, logs := watched(s)
 	cfg.UserAgent = "CiscoRA 1.0"
 	c := newClient(t, cfg)
 	if err := c.Start(t.Context()); err != nil {
@@ -234,9 +240,7 @@ func eventsOf(logs *observer.ObservedLogs) []event.Event {
 // certificate for another key is.
 func TestLookEvents(t *testing.T) {
 	s := testenv.New(t, testenv.Config{})
-	cfg := config(s)
-	core, logs := observer.New(zap.DebugLevel)
-	cfg.Logger = zap.New(core)
+	cfg, logs := watched(s)
 	c := newClient(t, cfg)
 	other, err := c.Enroll(t.Context(), request(t, "SEP001122334455"))
 	if err != nil {
@@ -277,9 +281,7 @@ func TestLookEvents(t *testing.T) {
 // The events of an enrolment, with and without a login before it.
 func TestEnrollEvents(t *testing.T) {
 	s := testenv.New(t, testenv.Config{})
-	cfg := config(s)
-	core, logs := observer.New(zap.DebugLevel)
-	cfg.Logger = zap.New(core)
+	cfg, logs := watched(s)
 	c := newClient(t, cfg)
 	for _, want := range []string{"login false, submit false, fetch true", "submit true, fetch true"} {
 		if _, err := c.Enroll(t.Context(), request(t, "SEP001122334455")); err != nil {
@@ -299,9 +301,7 @@ func TestEnrollEvents(t *testing.T) {
 // The events by which the product's log shows a client's credentials verified.
 func TestAuthenticateEvents(t *testing.T) {
 	s := testenv.New(t, testenv.Config{})
-	cfg := config(s)
-	core, logs := observer.New(zap.DebugLevel)
-	cfg.Logger = zap.New(core)
+	cfg, logs := watched(s)
 	cfg.Template, cfg.StrictTemplate = "CiscoRAA", true
 	c := newClient(t, cfg)
 	err := c.Authenticate(t.Context(), ra.Credentials{Username: testenv.DefaultUser, Password: testenv.DefaultPassword})

@@ -127,10 +127,8 @@ func TestWayThere(t *testing.T) {
 			if s == nil {
 				s = good
 			}
-			cfg := config(s)
+			cfg, logs := watched(s)
 			cfg.URL, cfg.DialContext = "https://lab-dc.michamen.com/certsrv", dialTo(s)
-			core, logs := observer.New(zap.DebugLevel)
-			cfg.Logger = zap.New(core)
 			if tc.cfg != nil {
 				tc.cfg(&cfg)
 			}

@@ -182,14 +182,14 @@ func (a *audit) write(lines ...*line) error {
 	if a.torn {
 		a.text = append(a.text, '\n')
 	}
-	begin, todo := len(a.text), lines[:0:0]
+	end, missing := len(a.text), lines[:0:0]
 	for _, l := range lines {
 		if l.written = l.written || a.has[l.key]; !l.written {
-			todo = append(todo, l)
+			missing = append(missing, l)
 			a.text = append(a.text, l.text...)
 		}
 	}
-	if len(todo) == 0 {
+	if len(missing) == 0 {
 		return nil
 	}
 	n, err := a.w.Write(a.text)
@@ -200,9 +200,9 @@ func (a *audit) write(lines ...*line) error {
 	if n > 0 {
 		a.torn = a.text[n-1] != '\n'
 	}
-	for end := begin; len(todo) > 0; todo = todo[1:] {
-		end += len(todo[0].text)
-		todo[0].written, todo[0].err = end-1 <= n, err // the end of a line can still come
+	for _, l := range missing {
+		end += len(l.text)
+		l.written, l.err = end-1 <= n, err // the line break can still come
 	}
 	return err
 }
@@ -242,18 +242,14 @@ func (a *audit) leftovers(ctx context.Context, before time.Time) error {
 	}
 	err = a.write(lines...)
 	a.sync()
-	var written []string
-	for _, l := range lines {
-		if l.written {
-			written = append(written, l.key.record)
-		}
+	lines = slices.DeleteFunc(lines, func(l *line) bool { return !l.written })
+	if len(lines) == 0 {
+		return err
 	}
-	saveErr := a.store.setAudited(ctx, written)
+	saveErr := a.store.setAudited(ctx, lines)
 	if saveErr != nil {
 		for _, l := range lines {
-			if l.written {
-				a.unsaved(l)
-			}
+			a.unsaved(l)
 		}
 	}
 	return errors.Join(err, saveErr)
@@ -275,10 +271,10 @@ func (s *Store) unaudited(ctx context.Context, before time.Time) ([]Record, erro
 	return all, nil
 }
 
-func (s *Store) setAudited(ctx context.Context, ids []string) error {
+func (s *Store) setAudited(ctx context.Context, lines []*line) error {
 	return s.transact(ctx, "write to", func(tx *sql.Tx) error {
-		for _, id := range ids {
-			if _, err := tx.ExecContext(ctx, s.bind("UPDATE requests SET audited = 1 WHERE id = ?"), id); err != nil {
+		for _, l := range lines {
+			if _, err := tx.ExecContext(ctx, s.bind("UPDATE requests SET audited = 1 WHERE id = ?"), l.key.record); err != nil {
 				return err
 			}
 		}

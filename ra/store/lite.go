@@ -18,7 +18,7 @@ type lite struct {
 	of      driver.Conn // whose the statements are
 	args    []driver.NamedValue
 	highest map[string]int64 // request numbers by authority, within a transaction
-	lines   []*line
+	lines   []*line          // for the audit log, of one transaction
 	// statements counts what was executed.
 	statements atomic.Int64
 }

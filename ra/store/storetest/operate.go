@@ -135,7 +135,7 @@ func (s *suite) decide(t *testing.T) {
 		store.Unknown: store.Failed, store.Pending: store.Pending, store.Denied: store.Failed,
 		store.Failed: store.Failed, store.Expired: store.Failed,
 	}
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(store.Record{})); diff != "" {
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("retry: %s", diff)
 	}
 	got = s.outcome(t, func(id string) (store.Record, error) { return s.store.Assign(t.Context(), id, 77, fresh()) })
@@ -143,7 +143,7 @@ func (s *suite) decide(t *testing.T) {
 		store.Unknown: store.Pending, store.Pending: store.Pending, store.Denied: store.Pending,
 		store.Failed: store.Pending, store.Expired: store.Pending,
 	}
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(store.Record{})); diff != "" {
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("assign: %s", diff)
 	}
 	got = s.outcome(t, func(id string) (store.Record, error) { return s.store.Forget(t.Context(), id, fresh()) })

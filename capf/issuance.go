@@ -72,11 +72,14 @@ var errUnwanted = errors.New("nobody wants its certificate any more")
 
 // pursue asks the Online CA for a request until it has an answer. One that is
 // not done says when to come back; whether the phone is still there then does
-// not matter.
+// not matter. When the time is up the last answer counts, also if the limit
+// falls into the next question.
 func (s *Server) pursue(ctx context.Context, name string, session int, csr []byte) (*LSC, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeouts.Issue)
 	defer cancel()
-	for again := false; ; again = true {
+	var unfinished error
+	for {
+		again := unfinished != nil
 		// The answer may have come between the caller's look at the row and now.
 		d, err := s.cfg.Devices.Device(ctx, name)
 		mine := err == nil && bytes.Equal(d.CSR, csr)
@@ -87,9 +90,13 @@ func (s *Server) pursue(ctx context.Context, name string, session int, csr []byt
 			return nil, errUnwanted
 		}
 		lsc, err := s.enrollCSR(ctx, name, session, csr)
+		if again && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return nil, unfinished
+		}
 		if err == nil || !s.cfg.AskAgain || s.cfg.OneAttempt || !errors.Is(err, fault.InProgress) {
 			return lsc, err
 		}
+		unfinished = err
 		pause := fault.Of(err).RetryAfter
 		if pause <= 0 {
 			pause = s.cfg.RetryDelay

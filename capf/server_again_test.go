@@ -14,21 +14,25 @@ import (
 )
 
 // busyCA is a fake CA that is not done with a request before until, and says to
-// come back in ten seconds.
+// come back in ten seconds. It takes slow to say so.
 type busyCA struct {
 	*fakeCA
 	until time.Time
+	slow  time.Duration
 }
 
 func (c *busyCA) EnrollCSR(ctx context.Context, device string, session int, csr []byte) (*LSC, error) {
+	if wait(ctx, c.slow); ctx.Err() != nil {
+		return nil, fault.New(fault.Canceled, "fake CA", ctx.Err())
+	}
 	if time.Now().Before(c.until) {
 		return nil, &fault.Fault{Code: fault.InProgress, Op: "fake CA", RetryAfter: 10 * time.Second}
 	}
 	return c.fakeCA.EnrollCSR(ctx, device, session, csr)
 }
 
-func busyBench(t *testing.T, busy time.Duration, again bool) *bench {
-	ca := &busyCA{fakeCA: newFakeCA(t), until: time.Now().Add(busy)}
+func busyBench(t *testing.T, busy, slow time.Duration, again bool) *bench {
+	ca := &busyCA{fakeCA: newFakeCA(t), until: time.Now().Add(busy), slow: slow}
 	b := newBench(t, func(c *ServerConfig) { c.Online, c.AskAgain = ca, again }, pendingDevice(testDevice))
 	b.ca = ca.fakeCA
 	return b
@@ -40,7 +44,7 @@ func busyBench(t *testing.T, busy time.Duration, again bool) *bench {
 func TestTheCAIsAskedAgain(t *testing.T) {
 	for busy, attempts := range map[time.Duration]int{25 * time.Second: 1, 100 * time.Second: 2, 290 * time.Second: 4} {
 		synctest.Test(t, func(t *testing.T) {
-			b := busyBench(t, busy, true)
+			b := busyBench(t, busy, 0, true)
 			defer b.stop()
 			start := time.Now()
 			cfg := b.phoneConfig(testDevice)
@@ -60,7 +64,7 @@ func TestTheCAIsAskedAgain(t *testing.T) {
 // phone does not come back, the certificate is there for its next contact.
 func TestTheCAIsAskedAgainWithoutThePhone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := busyBench(t, 5*time.Minute, true)
+		b := busyBench(t, 5*time.Minute, 0, true)
 		defer b.stop()
 		p, err := phone.New(b.phoneConfig(testDevice))
 		if err != nil {
@@ -79,32 +83,39 @@ func TestTheCAIsAskedAgainWithoutThePhone(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	// In the end it is a failure whose way on is the next contact.
-	synctest.Test(t, func(t *testing.T) {
-		b := busyBench(t, 11*time.Minute, true)
-		defer b.stop()
-		p, err := phone.New(b.phoneConfig(testDevice))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, _ = p.Run(t.Context())
-		time.Sleep(10 * time.Minute)
-		synctest.Wait()
-		d := b.device(testDevice)
-		if d.Operation != OperationUpgrade || d.Status != 15 || d.Code != fault.InProgress.String() || len(d.CSR) == 0 {
-			t.Errorf("%+v", d)
-		}
-		time.Sleep(time.Minute)
-		if _, err := p.Run(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
+}
+
+// In the end it is a failure whose way on is the next contact, whatever CAPF is
+// doing when the time is up: pausing, beginning to ask, or waiting for an
+// answer (the 47th question begins at 598 s).
+func TestTheCAIsNotAskedForEver(t *testing.T) {
+	for _, slow := range []time.Duration{0, 3 * time.Second, 4 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			b := busyBench(t, 11*time.Minute, slow, true)
+			defer b.stop()
+			p, err := phone.New(b.phoneConfig(testDevice))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = p.Run(t.Context())
+			time.Sleep(10 * time.Minute)
+			synctest.Wait()
+			d := b.device(testDevice)
+			if d.Operation != OperationUpgrade || d.Status != 15 || d.Code != fault.InProgress.String() || len(d.CSR) == 0 {
+				t.Errorf("answers take %v: %+v", slow, d)
+			}
+			time.Sleep(time.Minute)
+			if _, err := p.Run(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 // The product leaves it to the phone.
 func TestTheCAIsNotAskedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := busyBench(t, time.Minute, false)
+		b := busyBench(t, time.Minute, 0, false)
 		defer b.stop()
 		start := time.Now()
 		wantFailure(t, b.phoneConfig(testDevice), phone.FailLater)
@@ -146,7 +157,7 @@ func TestRemovedWhileTheCAWorks(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		b := busyBench(t, time.Hour, true)
+		b := busyBench(t, time.Hour, 0, true)
 		defer b.stop()
 		contact(t, b)
 		remove(b)
@@ -161,7 +172,7 @@ func TestRemovedWhileTheCAWorks(t *testing.T) {
 	})
 	// The phone has made another key.
 	synctest.Test(t, func(t *testing.T) {
-		b := busyBench(t, time.Hour, true)
+		b := busyBench(t, time.Hour, 0, true)
 		defer b.stop()
 		contact(t, b)
 		if _, err := b.table.Update(t.Context(), testDevice, func(d *Device) error { d.CSR = bytes.Clone(d.CSR[1:]); return nil }); err != nil {

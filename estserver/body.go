@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"mime"
+	"slices"
 
 	"github.com/onlineca/onlineca/ra/fault"
 )
@@ -72,6 +73,16 @@ func stripSpace(b []byte) []byte {
 // lineLength is that of base64 lines in answers. libEST reads lines of up to
 // 900 characters, but no body without a line break.
 const lineLength = 64
+
+// encodeLines is base64 in lines of 64 characters, each ended by LF.
+func encodeLines(der []byte) []byte {
+	n := base64.StdEncoding.EncodedLen(len(der))
+	out := make([]byte, 0, n+n/lineLength+1)
+	for part := range slices.Chunk(der, lineLength/4*3) {
+		out = append(base64.StdEncoding.AppendEncode(out, part), '\n')
+	}
+	return out
+}
 
 // foldBase64 breaks base64, however it was broken before, into lines of 64
 // characters, each ended by LF.

@@ -43,6 +43,9 @@ func FuzzDecodeBody(f *testing.F) {
 		if back, err := decodeBody(out); err != nil || !bytes.Equal(back, b) || !bytes.HasSuffix(out, []byte("\n")) {
 			t.Errorf("%q: %v", out, err)
 		}
+		if whole := encodeLines(b); !bytes.Equal(whole, out) {
+			t.Errorf("%q and %q", whole, out)
+		}
 		for _, line := range strings.Split(strings.TrimSuffix(string(out), "\n"), "\n") {
 			if len(line) > lineLength || line == "" {
 				t.Errorf("line %q", line)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/asn1"
-	"encoding/base64"
 	"net/http"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -35,7 +34,7 @@ func (x *exchange) certify(ctx context.Context) *answer {
 	return &answer{
 		status: http.StatusOK,
 		header: map[string]string{"Content-Type": certsOnly, "Content-Transfer-Encoding": "base64"},
-		body:   foldBase64(base64.StdEncoding.AppendEncode(nil, der)),
+		body:   encodeLines(der),
 	}
 }
 

@@ -222,12 +222,17 @@ func KeyType(pub any) (kind string, bits int) {
 	case *rsa.PublicKey:
 		return "rsa", key.N.BitLen()
 	case *ecdsa.PublicKey:
-		bits = key.Curve.Params().BitSize
 		switch key.Curve {
-		case elliptic.P224(), elliptic.P256(), elliptic.P384(), elliptic.P521():
-			return fmt.Sprintf("p%d", bits), bits
+		case elliptic.P224():
+			return "p224", 224
+		case elliptic.P256():
+			return "p256", 256
+		case elliptic.P384():
+			return "p384", 384
+		case elliptic.P521():
+			return "p521", 521
 		}
-		return "unknown", bits
+		return "unknown", key.Curve.Params().BitSize
 	case ed25519.PublicKey:
 		return "ed25519", 256
 	}

@@ -2,7 +2,6 @@ package ra
 
 import (
 	"context"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
@@ -15,7 +14,7 @@ import (
 // Remember is an [Authenticator] that spares the one behind it what it has
 // verified a moment ago.
 //
-// What it keeps of credentials is an HMAC under a key that is drawn when it is
+// What it keeps of credentials is a hash under a key that is drawn when it is
 // made and never leaves the process; a password is not kept, and the hashes are
 // worth nothing elsewhere. Refusals are not remembered. Equal credentials that
 // arrive while they are being verified wait for that one answer.
@@ -165,15 +164,12 @@ func (r *Remember) Forget() {
 }
 
 // hashCredentials is injective in what it hashes: the name's length comes first.
-func hashCredentials(key []byte, c Credentials) (h credentialHash) {
-	m := hmac.New(sha256.New, key)
-	var n [8]byte
-	binary.BigEndian.PutUint64(n[:], uint64(len(c.Username)))
-	m.Write(n[:])
-	m.Write([]byte(c.Username))
-	m.Write([]byte(c.Password))
-	m.Sum(h[:0])
-	return h
+func hashCredentials(key []byte, c Credentials) credentialHash {
+	text := append(make([]byte, 0, 256), key...)
+	text = binary.BigEndian.AppendUint64(text, uint64(len(c.Username)))
+	text = append(append(text, c.Username...), c.Password...)
+	defer clear(text)
+	return sha256.Sum256(text)
 }
 
 // randomKey fills key. crypto/rand ends the process rather than fail.

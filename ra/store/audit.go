@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -36,64 +35,6 @@ type AuditLine struct {
 	Record       string `json:"record"`
 }
 
-// AuditFile is an audit log on the disk. It knows what the process before it
-// wrote last.
-type AuditFile struct {
-	*os.File
-	regular bool // it can be synced and read
-	last    map[auditKey]bool
-}
-
-// auditKey tells one certificate from another.
-type auditKey struct{ record, serial string }
-
-// auditTail is how much of an audit log is read when it is opened, in bytes:
-// some thousand lines, more than a process can have under way when it dies.
-const auditTail = 1 << 20
-
-// OpenAudit opens an audit log for appending, readable by its owner alone. Half
-// a line, which is what a machine leaves that lost its power, is ended.
-func OpenAudit(path string) (*AuditFile, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fault.New(fault.DiskFull, "open the audit log", err)
-	}
-	a := &AuditFile{File: f, last: map[auditKey]bool{}}
-	if err := a.readTail(); err != nil {
-		_ = f.Close() // err says what is wrong
-		return nil, fault.New(fault.DiskFull, "open the audit log", err)
-	}
-	return a, nil
-}
-
-// readTail notes which certificates have the last lines, and sees to it that
-// the file ends with a line break. Of what is no regular file nothing is read.
-func (a *AuditFile) readTail() error {
-	info, err := a.Stat()
-	if err != nil {
-		return err
-	}
-	a.regular = info.Mode().IsRegular()
-	if !a.regular || info.Size() == 0 {
-		return nil
-	}
-	tail := make([]byte, min(info.Size(), auditTail))
-	if _, err := a.ReadAt(tail, info.Size()-int64(len(tail))); err != nil {
-		return err
-	}
-	for text := range bytes.Lines(tail) {
-		var l AuditLine
-		if json.Unmarshal(text, &l) == nil { // the first and the last may be half a line
-			a.last[auditKey{l.Record, l.Serial}] = true
-		}
-	}
-	if tail[len(tail)-1] == '\n' {
-		return nil
-	}
-	_, err = a.WriteString("\n")
-	return err
-}
-
 // audit writes a line for every certificate, before the certificate is noted in
 // the database: it never has none. A process that dies between the two leaves a
 // line to the next, which does not write it again.
@@ -102,24 +43,29 @@ type audit struct {
 	w     io.Writer // nil for no log
 	log   *zap.Logger
 
-	syncing  sync.Mutex
-	mu       sync.Mutex
-	unsynced bool              // lines may not be on the disk yet
-	torn     bool              // the last line has no end
-	text     []byte            // what is being written, kept for the next time
-	has      map[auditKey]bool // lines whose certificates the database may not have
+	syncing sync.Mutex
+	mu      sync.Mutex
+	first   time.Time         // when the first line was written that no sync has begun for, zero if there is none
+	under   time.Time         // the same of the sync that is under way
+	due     *time.Timer       // syncs, nil if nobody has set it
+	rooted  bool              // the disk has a line
+	torn    bool              // the last line has no end
+	text    bytes.Buffer      // what is being written
+	encode  *json.Encoder     // into text
+	has     map[auditKey]bool // lines whose certificates the database may not have
 }
 
 func newAudit(s *Store, w io.Writer, log *zap.Logger) *audit {
 	a := &audit{store: s, w: w, log: log, has: map[auditKey]bool{}}
+	a.encode = json.NewEncoder(&a.text)
 	if f, ok := w.(*AuditFile); ok {
-		a.has = f.last
+		a.has, a.rooted = f.last, len(f.last) > 0
 	}
 	return a
 }
 
-// sync sees to it that the lines are on the disk, as the database's own will be
-// a moment later. A log that cannot be synced keeps no certificate from anybody.
+// sync sees to it that the lines are on the disk. A log that cannot be synced
+// keeps no certificate from anybody.
 func (a *audit) sync() {
 	f, ok := a.w.(*AuditFile)
 	if !ok || !f.regular {
@@ -128,14 +74,62 @@ func (a *audit) sync() {
 	a.syncing.Lock() // nobody goes on while another's sync has his line
 	defer a.syncing.Unlock()
 	a.mu.Lock()
-	due := a.unsynced
-	a.unsynced = false
+	if a.due != nil {
+		a.due.Stop()
+		a.due = nil
+	}
+	a.under, a.first = a.first, time.Time{}
+	due := !a.under.IsZero()
 	a.mu.Unlock()
 	if !due {
 		return
 	}
-	if err := f.Sync(); err != nil {
+	err := f.Sync()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.under = time.Time{}
+	if err != nil {
 		a.log.Error("the audit log could not be synced: a power failure would lose its last lines", zap.Error(err))
+	} else {
+		a.rooted = true
+	}
+}
+
+// syncEvery is how long lines stay off the disk that can be made up for, unless
+// a sync takes longer. syncLate is when nobody goes on without it.
+const (
+	syncEvery = time.Second
+	syncLate  = 10 * time.Second
+)
+
+// secure has lines that were written on the disk, now or soon. Soon is enough
+// where the next process would see that the line is not there: see [audit.mend].
+func (a *audit) secure(lines []*line) {
+	now := time.Now()
+	a.mu.Lock()
+	soon := a.rooted && now.Sub(a.oldest(now)) < syncLate
+	for _, l := range lines {
+		soon = soon && l.mendable(now)
+	}
+	if soon && a.due == nil && !a.first.IsZero() {
+		a.due = time.AfterFunc(syncEvery, a.sync)
+	}
+	a.mu.Unlock()
+	if !soon {
+		a.sync()
+	}
+}
+
+// oldest is when the oldest line was written that may not be on the disk, now if
+// all are.
+func (a *audit) oldest(now time.Time) time.Time {
+	switch {
+	case !a.under.IsZero():
+		return a.under
+	case !a.first.IsZero():
+		return a.first
+	default:
+		return now
 	}
 }
 
@@ -151,26 +145,34 @@ func (a *audit) unsaved(l *line) {
 type line struct {
 	log     *audit
 	key     auditKey
-	text    []byte
-	written bool  // it is in the log
-	err     error // why it is not
+	rec     *Record // what it says, not to be changed before it is written
+	size    int     // of its text, with the line break
+	written bool    // it is in the log
+	err     error   // why it is not
 }
 
-// newLine makes the line of a certificate, nil where there is no log.
-func (a *audit) newLine(r Record) (*line, error) {
+// newLine is the line of a certificate, nil where there is no log. The text is
+// made when it is written, beside those of the same transaction: a processor that
+// does one thing many times does it three times as fast.
+func (a *audit) newLine(r *Record) *line {
 	if a.w == nil {
-		return nil, nil
+		return nil
 	}
-	text, err := json.Marshal(AuditLine{
+	return &line{log: a, key: auditKey{r.ID, r.Serial}, rec: r}
+}
+
+// mendable tells whether the next process would see that the line is not there.
+func (l *line) mendable(now time.Time) bool {
+	return l.rec.row != 0 && now.Sub(l.rec.Created) < mendable
+}
+
+func (r *Record) auditLine() AuditLine {
+	return AuditLine{
 		Time: r.Updated.Format(time.RFC3339Nano), Serial: r.Serial, Subject: r.Subject, NotAfter: r.NotAfter.Format(time.RFC3339Nano),
 		Client: r.ClientName, ClientMethod: r.ClientMethod, ClientAddr: r.ClientAddr,
 		Operation: string(r.Operation), Label: r.Label, Template: r.Template,
-		ReqID: r.ReqID, CSRHash: r.CSRHash, Record: r.ID,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("store: write the audit log: %w", err)
+		ReqID: r.ReqID, CSRHash: hashOf(r.CSR), Record: r.ID,
 	}
-	return &line{log: a, key: auditKey{r.ID, r.Serial}, text: append(text, '\n')}, nil
 }
 
 // write writes lines of this log, all of them with one call, and notes which of
@@ -178,36 +180,44 @@ func (a *audit) newLine(r Record) (*line, error) {
 func (a *audit) write(lines ...*line) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.text = a.text[:0]
+	a.text.Reset()
 	if a.torn {
-		a.text = append(a.text, '\n')
+		a.text.WriteByte('\n')
 	}
-	end, missing := len(a.text), lines[:0:0]
+	end, missing := a.text.Len(), lines[:0:0]
 	for _, l := range lines {
-		if l.written = l.written || a.has[l.key]; !l.written {
-			missing = append(missing, l)
-			a.text = append(a.text, l.text...)
+		if l.written = l.written || a.has[l.key]; l.written {
+			continue
 		}
+		before := a.text.Len()
+		if err := a.encode.Encode(l.rec.auditLine()); err != nil {
+			return fmt.Errorf("store: write the audit log: %w", err)
+		}
+		l.size = a.text.Len() - before
+		missing = append(missing, l)
 	}
 	if len(missing) == 0 {
 		return nil
 	}
-	n, err := a.w.Write(a.text)
+	text := a.text.Bytes()
+	n, err := a.w.Write(text)
 	if err != nil {
 		err = fault.New(fault.DiskFull, "store: write the audit log", err)
 	}
-	a.unsynced = true
 	if n > 0 {
-		a.torn = a.text[n-1] != '\n'
+		if a.first.IsZero() {
+			a.first = time.Now()
+		}
+		a.torn = text[n-1] != '\n'
 	}
 	for _, l := range missing {
-		end += len(l.text)
+		end += l.size
 		l.written, l.err = end-1 <= n, err // the line break can still come
 	}
 	return err
 }
 
-// writeLines has lines in their logs, on the disk, as far as that can be done.
+// writeLines has lines in their logs, as far as that can be done.
 func writeLines(lines []*line) {
 	for len(lines) > 0 {
 		log := lines[0].log
@@ -219,7 +229,7 @@ func writeLines(lines []*line) {
 			return l.log != log
 		})
 		_ = log.write(mine...) // each line says what became of it
-		log.sync()
+		log.secure(mine)
 		lines = other
 	}
 }
@@ -235,10 +245,8 @@ func (a *audit) leftovers(ctx context.Context, before time.Time) error {
 		return err
 	}
 	lines := make([]*line, len(records))
-	for i, r := range records {
-		if lines[i], err = a.newLine(r); err != nil {
-			return err
-		}
+	for i := range records {
+		lines[i] = a.newLine(&records[i])
 	}
 	err = a.write(lines...)
 	a.sync()
@@ -246,7 +254,11 @@ func (a *audit) leftovers(ctx context.Context, before time.Time) error {
 	if len(lines) == 0 {
 		return err
 	}
-	saveErr := a.store.setAudited(ctx, lines)
+	ids := make([]string, len(lines))
+	for i, l := range lines {
+		ids[i] = l.key.record
+	}
+	saveErr := a.store.setAudited(ctx, true, ids)
 	if saveErr != nil {
 		for _, l := range lines {
 			a.unsaved(l)
@@ -271,10 +283,11 @@ func (s *Store) unaudited(ctx context.Context, before time.Time) ([]Record, erro
 	return all, nil
 }
 
-func (s *Store) setAudited(ctx context.Context, lines []*line) error {
+// setAudited notes whether records have their lines.
+func (s *Store) setAudited(ctx context.Context, audited bool, ids []string) error {
 	return s.transact(ctx, "write to", func(tx *sql.Tx) error {
-		for _, l := range lines {
-			if _, err := tx.ExecContext(ctx, s.bind("UPDATE requests SET audited = 1 WHERE id = ?"), l.key.record); err != nil {
+		for _, id := range ids {
+			if _, err := tx.ExecContext(ctx, s.bind("UPDATE requests SET audited = ? WHERE id = ?"), truth(audited), id); err != nil {
 				return err
 			}
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
-	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -20,11 +19,7 @@ func TestLineOfWhatWasNotSaved(t *testing.T) {
 	a := newAudit(nil, &out, zap.NewNop())
 	var lines []*line
 	for _, r := range []Record{{ID: "1", Serial: "abc"}, {ID: "1", Serial: "abc"}, {ID: "1", Serial: "abd"}, {ID: "2", Serial: "abc"}} {
-		l, err := a.newLine(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		lines = append(lines, l)
+		lines = append(lines, a.newLine(&r))
 	}
 	if err := a.write(lines[0]); err != nil {
 		t.Fatal(err)
@@ -63,11 +58,7 @@ func TestLinesThatAreWrittenTogether(t *testing.T) {
 		a := newAudit(nil, out, zap.NewNop())
 		var lines []*line
 		for _, r := range records {
-			l, err := a.newLine(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			lines = append(lines, l)
+			lines = append(lines, a.newLine(&r))
 		}
 		err := a.write(lines...)
 		if err == nil {
@@ -101,39 +92,4 @@ type nobody struct{}
 func (nobody) Enroll(context.Context, ra.Request) (ra.Result, error) { return ra.Result{}, errClosed }
 func (nobody) Fetch(context.Context, int, *x509.CertificateRequest) (ra.Result, error) {
 	return ra.Result{}, errClosed
-}
-
-// What the database knows is in the audit log on the disk, not only in the file.
-func TestLineIsSyncedBeforeTheCommit(t *testing.T) {
-	dir := t.TempDir()
-	s, err := Open(t.Context(), filepath.Join(dir, "requests.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	f, err := OpenAudit(filepath.Join(dir, "audit.jsonl"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	d, err := NewDurable(Config{Store: s, Next: nobody{}, Fetch: nobody{}, Audit: f})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := d.audit.newLine(Record{ID: "1", Serial: "abc"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = s.group.do(&change{ctx: t.Context(), line: l, quick: func(*lite) error {
-		if !l.written || d.audit.unsynced {
-			t.Errorf("in the transaction: written %v, unsynced %v", l.written, d.audit.unsynced)
-		}
-		return nil
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := d.Close(t.Context()); err != nil {
-		t.Error(err)
-	}
 }

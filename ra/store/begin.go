@@ -35,6 +35,7 @@ func (s *Store) Begin(ctx context.Context, r ra.Request, c Claim, now time.Time)
 	if err != nil {
 		return Record{}, false, s.fault("read the request for", err)
 	}
+	fresh.CSRHash = hashOf(fresh.CSR)
 	if !s.postgres {
 		first, done := fresh, make(chan struct{})
 		s.first(ctx, &first, c, now, func(began bool, problem error) {
@@ -77,7 +78,8 @@ func (s *Store) first(ctx context.Context, rec *Record, c Claim, now time.Time, 
 				return err
 			}
 			rec.AfterReqID = int(highest)
-			rec.row, err = l.insert(insertFirst, s.fresh(rec)...)
+			l.values = s.fresh(l.values[:0], rec)
+			rec.row, err = l.insert(insertFirst, l.values...)
 			return err
 		},
 		then: func(err error) { then(err == nil && rec.row != 0, s.failed(err)) },
@@ -211,14 +213,17 @@ func (s *Store) saveLite(ctx context.Context, r *Record, owner string, l *line, 
 			r.Audited = r.Audited || l != nil && l.written
 			n, err := int64(0), error(nil)
 			if r.plain() && r.row != 0 {
-				n, err = w.exec(saveIssuedRow, append(s.issued(r, owner), r.row)...)
+				w.values = append(s.issued(w.values[:0], r, owner), r.row)
+				n, err = w.exec(saveIssuedRow, w.values...)
 			}
 			if n == 0 && err == nil { // or the file has been rewritten, and its rows have new numbers
-				query, args := saveOutcome, s.saving
+				query := saveOutcome
 				if r.plain() {
-					query, args = saveIssued, s.issued
+					query, w.values = saveIssued, s.issued(w.values[:0], r, owner)
+				} else {
+					w.values = s.saving(r, owner)
 				}
-				n, err = w.exec(query, args(r, owner)...)
+				n, err = w.exec(query, w.values...)
 			}
 			saved = n == 1
 			return err

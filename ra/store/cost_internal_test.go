@@ -33,8 +33,8 @@ func (i *instant) Fetch(context.Context, int, *x509.CertificateRequest) (ra.Resu
 	return ra.Result{}, errors.New("nothing is to be fetched")
 }
 
-// costly is an enroller on a new SQLite file, and a request for it.
-func costly(t *testing.T) (*Durable, ra.Request) {
+// request is a request, and an authority for it.
+func request(t *testing.T) (ra.Request, *instant) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -56,11 +56,18 @@ func costly(t *testing.T) (*Durable, ra.Request) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r := ra.Request{Operation: ra.Enroll, CSR: csr, Template: "CiscoRA", Client: ra.Client{Method: "basic", Addr: "192.0.2.1"}}
+	return r, &instant{cert: cert}
+}
+
+// costly is an enroller on a new SQLite file, and a request for it.
+func costly(t *testing.T) (*Durable, ra.Request) {
+	t.Helper()
+	r, ca := request(t)
 	s, err := Open(t.Context(), filepath.Join(t.TempDir(), "requests.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca := &instant{cert: cert}
 	d, err := NewDurable(Config{Store: s, Next: ca, Fetch: ca, Authority: "ca", Audit: new(counted)})
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +77,7 @@ func costly(t *testing.T) (*Durable, ra.Request) {
 			t.Error(err)
 		}
 	})
-	return d, ra.Request{Operation: ra.Enroll, CSR: csr, Template: "CiscoRA", Client: ra.Client{Method: "basic", Addr: "192.0.2.1"}}
+	return d, r
 }
 
 // counted is an audit log that counts how often it is written to.

@@ -137,7 +137,8 @@ type Durable struct {
 	end  context.CancelFunc
 }
 
-// NewDurable checks the configuration. Nothing is started.
+// NewDurable checks the configuration, and that the audit log has kept what the
+// store says of it. Nothing is started.
 func NewDurable(cfg Config) (*Durable, error) {
 	if cfg.Store == nil || cfg.Next == nil || cfg.Fetch == nil {
 		return nil, errors.New("store: a durable enroller needs a store, an enroller and a fetcher")
@@ -150,6 +151,9 @@ func NewDurable(cfg Config) (*Durable, error) {
 	}
 	if cfg.Owner != nil {
 		d.claim.Owner = cfg.Owner.name
+	}
+	if err := d.audit.mend(context.Background()); err != nil {
+		return nil, err
 	}
 	d.life, d.end = context.WithCancel(context.Background())
 	d.crew = crew{idle: make(chan func()), over: d.life.Done()}
@@ -350,7 +354,7 @@ func issued(rec Record) (ra.Result, error) {
 
 // Close stops taking requests, waits for those under way until ctx ends, and
 // gives up the rest, whose outcome is then found out after the next start. The
-// store stays open.
+// audit log is on the disk then. It and the store stay open.
 func (d *Durable) Close(ctx context.Context) error {
 	d.mu.Lock()
 	d.closed = true
@@ -364,5 +368,6 @@ func (d *Durable) Close(ctx context.Context) error {
 		<-finished
 	}
 	d.end()
+	d.audit.sync()
 	return nil
 }

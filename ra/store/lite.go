@@ -17,6 +17,7 @@ type lite struct {
 	stmts   map[string]driver.Stmt
 	of      driver.Conn // whose the statements are
 	args    []driver.NamedValue
+	values  []any            // of a statement, one at a time
 	highest map[string]int64 // request numbers by authority, within a transaction
 	lines   []*line          // for the audit log, of one transaction
 	// statements counts what was executed.

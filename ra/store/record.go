@@ -147,7 +147,8 @@ func KeyOf(r ra.Request, authority string) (string, error) {
 	return hashOf(text), nil
 }
 
-// newRecord is the record of a request that is about to be submitted.
+// newRecord is the record of a request that is about to be submitted, but for the
+// CSR's hash, which nobody asks of it.
 func newRecord(r ra.Request, authority string) (Record, error) {
 	key, err := KeyOf(r, authority)
 	if err != nil {
@@ -155,7 +156,7 @@ func newRecord(r ra.Request, authority string) (Record, error) {
 	}
 	return Record{
 		Authority: authority, Key: key, Current: true,
-		CSR: r.CSR.Raw, CSRHash: hashOf(r.CSR.Raw), Subject: clean(r.CSR.Subject.String()),
+		CSR: r.CSR.Raw, Subject: clean(r.CSR.Subject.String()),
 		Operation: r.Operation, Label: clean(r.Label), Template: clean(r.Template),
 		ClientName: clean(r.Client.Name), ClientMethod: clean(r.Client.Method), ClientAddr: clean(r.Client.Addr),
 		State: Submitting,
@@ -263,19 +264,20 @@ var insertFirst = "INSERT INTO requests (" + strings.Join(freshColumns, ", ") + 
 	VALUES (?` + strings.Repeat(", ?", len(freshColumns)-1) + `,
 	1, 'submitting', 1, 0, '', '', 0, '', '', 0, 0, 0) ON CONFLICT DO NOTHING`
 
-// freshColumns are those that differ, in the order of [Store.fresh].
+// freshColumns are those that differ, in the order of [Store.fresh], which appends
+// their values to a list.
 var freshColumns = []string{
 	"id", "authority", "request_key", "csr", "subject", "operation", "label", "template",
 	"client_name", "client_method", "client_addr", "after_req_id",
 	"created_at", "submitted_at", "updated_at", "lease_owner", "lease_until",
 }
 
-func (s *Store) fresh(r *Record) []any {
-	return []any{
+func (s *Store) fresh(to []any, r *Record) []any {
+	return append(to,
 		r.ID, r.Authority, r.Key, s.stored(csrBlock, r.CSR), r.Subject, string(r.Operation), r.Label, r.Template,
 		r.ClientName, r.ClientMethod, r.ClientAddr, r.AfterReqID,
 		stamp(r.Created), stamp(r.Submitted), stamp(r.Updated), r.LeaseOwner, stamp(r.LeaseUntil),
-	}
+	)
 }
 
 // saveIssued is saveOutcome for what [Record.plain] says.
@@ -291,11 +293,11 @@ func (r *Record) plain() bool {
 	return r.State == Issued && r.Code == "" && r.Message == "" && r.Next.IsZero()
 }
 
-func (s *Store) issued(r *Record, owner string) []any {
-	return []any{
+func (s *Store) issued(to []any, r *Record, owner string) []any {
+	return append(to,
 		r.ReqID, r.AfterReqID, s.stored(certBlock, r.Certificate), r.Serial, stamp(r.NotAfter),
 		stamp(r.Submitted), stamp(r.Updated), r.Tries, truth(r.Audited), r.ID, owner,
-	}
+	)
 }
 
 // scan reads a record from a row of [columns].

@@ -142,11 +142,7 @@ func (d *Durable) lineOf(rec *Record) *line {
 	if rec.State != Issued {
 		return nil
 	}
-	l, err := d.audit.newLine(*rec)
-	if err != nil {
-		d.log.Error("a line for the audit log could not be made", d.fields(*rec, zap.Error(err))...)
-	}
-	return l
+	return d.audit.newLine(rec)
 }
 
 // saved deals with what became of a record that was to be saved. A certificate

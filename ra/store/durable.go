@@ -231,7 +231,7 @@ func (f *flight) proceed(mine bool) {
 			}
 			submitted = true
 		}
-		if f.rec, err = d.follow(f.ctx, f.rec); err != nil {
+		if f.rec, err = f.follow(); err != nil {
 			f.land(ra.Result{}, err)
 			return
 		}
@@ -254,14 +254,18 @@ func (f *flight) claim() (mine bool, err error) {
 	if err != nil {
 		return false, fault.New(fault.MalformedCSR, "enrol", err)
 	}
-	f.rec, mine, err = d.cfg.Store.claim(f.ctx, fresh, d.claim, time.Now())
+	ctx, end := context.WithDeadline(f.ctx, f.limit)
+	defer end()
+	f.rec, mine, err = d.cfg.Store.claim(ctx, fresh, d.claim, time.Now())
 	return mine, err
 }
 
 // follow finds out more about a request that was submitted before. Whoever
 // holds the lease of one may be dead.
-func (d *Durable) follow(ctx context.Context, rec Record) (Record, error) {
-	now := time.Now()
+func (f *flight) follow() (Record, error) {
+	ctx, end := context.WithDeadline(f.ctx, f.limit)
+	defer end()
+	d, rec, now := f.d, f.rec, time.Now()
 	switch {
 	case rec.State.open() && rec.LeaseUntil.After(now):
 		if o := d.cfg.Owner; o != nil && rec.LeaseOwner != d.claim.Owner {

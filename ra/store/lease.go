@@ -12,26 +12,25 @@ import (
 type lease struct {
 	d     *Durable
 	id    string
-	work  context.Context
-	lose  context.CancelCauseFunc
+	work  context.Context // ends with the claim
+	end   context.CancelFunc
 	until time.Time
 
-	mu       sync.Mutex
-	timer    *time.Timer
-	released bool
+	mu             sync.Mutex
+	timer          *time.Timer
+	released, lost bool
 }
 
-// hold keeps the claim on a record until it is released. If it is lost, because
-// the database could not be reached or this process was suspended, the work's
-// context ends: what still waits for its turn must not be sent when others may
-// already have found that it never arrived.
-func (d *Durable) hold(ctx context.Context, id string) (work context.Context, l *lease) {
-	l = &lease{d: d, id: id, until: time.Now().Add(d.cfg.Lease)}
-	l.work, l.lose = context.WithCancelCause(ctx)
+// hold keeps the claim on a record until it is released, which ends the work. If
+// it is lost, because the database could not be reached or this process was
+// suspended, the work ends as well: what still waits for its turn must not be sent
+// when others may already have found that it never arrived.
+func (d *Durable) hold(work context.Context, end context.CancelFunc, id string) *lease {
+	l := &lease{d: d, id: id, work: work, end: end, until: time.Now().Add(d.cfg.Lease)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.timer = time.AfterFunc(d.cfg.Lease/3, l.tick)
-	return l.work, l
+	return l
 }
 
 // release ends the keeping of the claim, and the work. It waits for nothing.
@@ -40,7 +39,14 @@ func (l *lease) release() {
 	defer l.mu.Unlock()
 	l.released = true
 	l.timer.Stop()
-	l.lose(nil)
+	l.end()
+}
+
+// isLost tells whether another process may have the claim.
+func (l *lease) isLost() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lost
 }
 
 // tick prolongs the claim, and sets the time to do so again.
@@ -69,7 +75,10 @@ func (l *lease) extend() bool {
 	}
 	d.log.Warn("the claim on a request could not be prolonged", zap.String("record", l.id), zap.Bool("held", held), zap.Error(err))
 	if err == nil || time.Now().After(l.until) {
-		l.lose(errClaimLost)
+		l.mu.Lock()
+		l.lost = true
+		l.mu.Unlock()
+		l.end()
 		return false
 	}
 	return true

@@ -120,7 +120,9 @@ type Record struct {
 // client, by the same way in, to the same authority. The signature of the
 // request does not count, since ECDSA signs differently each time; neither does
 // a challengePassword, which proves possession to one TLS connection (RFC 7030
-// section 3.5) and so changes with every try.
+// section 3.5) and so changes with every try. It is 128 bits of a SHA-256,
+// hexadecimal: whoever finds two requests of the same client with one key gets the
+// same certificate for both.
 func KeyOf(r ra.Request, authority string) (string, error) {
 	if r.CSR == nil {
 		return "", errors.New("the request has no CSR")
@@ -144,8 +146,11 @@ func KeyOf(r ra.Request, authority string) (string, error) {
 	} else {
 		add(r.CSR.RawTBSCertificateRequest)
 	}
-	return hashOf(text), nil
+	return hashOf(text)[:keyLength], nil
 }
+
+// keyLength is that of keys, in hexadecimal digits.
+const keyLength = 32
 
 // newRecord is the record of a request that is about to be submitted, but for the
 // CSR's hash, which nobody asks of it.

@@ -22,8 +22,8 @@ func (d *Durable) ask(ctx context.Context, id string, now time.Time, background 
 	if err != nil || !mine {
 		return rec, err
 	}
-	ctx, lease := d.hold(ctx, id)
-	defer lease.release()
+	ctx, end := context.WithCancel(ctx)
+	defer d.hold(ctx, end, id).release()
 	began := time.Now() // what turns up behind the look's back does not count as absent
 	csr, err := rec.Request()
 	switch {

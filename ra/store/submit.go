@@ -25,7 +25,8 @@ var errClaimLost = errors.New("another process may have taken the request over")
 // flight has landed, or will.
 func (f *flight) submit() (landing bool) {
 	d, known := f.d, false
-	work, lease := d.hold(f.ctx, f.rec.ID)
+	work, end := context.WithDeadline(f.ctx, f.limit)
+	lease := d.hold(work, end, f.rec.ID)
 	defer func() {
 		if !landing {
 			lease.release()
@@ -46,13 +47,13 @@ func (f *flight) submit() (landing bool) {
 	}
 	d.save(f.ctx, f.rec)
 	f.rec.LeaseOwner, f.rec.LeaseUntil = "", time.Time{}
-	if f.rec.State == Unknown && f.ctx.Err() == nil {
+	if f.rec.State == Unknown && f.ctx.Err() == nil && !errors.Is(work.Err(), context.DeadlineExceeded) {
 		return false
 	}
 	if err == nil && f.rec.State == Pending {
 		res = d.pending(f.rec, time.Now())
 	}
-	if err != nil && errors.Is(context.Cause(work), errClaimLost) {
+	if err != nil && lease.isLost() {
 		err = d.inProgress(errClaimLost)
 	}
 	lease.release()
@@ -65,7 +66,7 @@ func (f *flight) submit() (landing bool) {
 func (f *flight) saveAndLand(lease *lease, res ra.Result) {
 	d := f.d
 	l := d.lineOf(&f.rec)
-	d.cfg.Store.saveLite(context.WithoutCancel(f.ctx), &f.rec, d.claim.Owner, l, func(saved bool, err error) {
+	d.cfg.Store.saveLite(context.Background(), &f.rec, d.claim.Owner, l, func(saved bool, err error) {
 		d.saved(&f.rec, l, saved, err)
 		lease.release()
 		f.land(res, nil)

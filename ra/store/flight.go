@@ -84,8 +84,9 @@ type crew struct {
 // crewRest is how long somebody waits for a flight.
 const crewRest = time.Second
 
-// crewRoom is how much of its stack somebody who waits occupies, in bytes: the
-// collector halves the stack of one who uses less than a quarter.
+// crewRoom is how much of the stack is in use meanwhile, in bytes: of one that is
+// in use by less than a quarter, the collector takes half, and a signature needs
+// more than 16 KB.
 const crewRoom = 9 << 10
 
 //go:noinline

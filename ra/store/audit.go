@@ -43,12 +43,13 @@ type audit struct {
 	w     io.Writer // nil for no log
 	log   *zap.Logger
 
-	syncing sync.Mutex
+	syncing chan struct{} // has room for whoever syncs
 	mu      sync.Mutex
+	flush   func() error      // puts the lines on the disk, nil for a log that is on none
 	first   time.Time         // when the first line was written that no sync has begun for, zero if there is none
 	under   time.Time         // the same of the sync that is under way
 	due     *time.Timer       // syncs, nil if nobody has set it
-	rooted  bool              // the disk has a line
+	mending mending           // what makes up for lines that are lost
 	torn    bool              // the last line has no end
 	text    bytes.Buffer      // what is being written
 	encode  *json.Encoder     // into text
@@ -56,10 +57,13 @@ type audit struct {
 }
 
 func newAudit(s *Store, w io.Writer, log *zap.Logger) *audit {
-	a := &audit{store: s, w: w, log: log, has: map[auditKey]bool{}}
+	a := &audit{store: s, w: w, log: log, has: map[auditKey]bool{}, syncing: make(chan struct{}, 1)}
 	a.encode = json.NewEncoder(&a.text)
 	if f, ok := w.(*AuditFile); ok {
-		a.has, a.rooted = f.last, len(f.last) > 0
+		a.has = f.last
+		if f.regular {
+			a.flush = f.flush
+		}
 	}
 	return a
 }
@@ -67,12 +71,11 @@ func newAudit(s *Store, w io.Writer, log *zap.Logger) *audit {
 // sync sees to it that the lines are on the disk. A log that cannot be synced
 // keeps no certificate from anybody.
 func (a *audit) sync() {
-	f, ok := a.w.(*AuditFile)
-	if !ok || !f.regular {
+	if a.flush == nil {
 		return
 	}
-	a.syncing.Lock() // nobody goes on while another's sync has his line
-	defer a.syncing.Unlock()
+	a.syncing <- struct{}{} // nobody goes on while another's sync has his line
+	defer func() { <-a.syncing }()
 	a.mu.Lock()
 	if a.due != nil {
 		a.due.Stop()
@@ -84,14 +87,13 @@ func (a *audit) sync() {
 	if !due {
 		return
 	}
-	err := f.Sync()
+	err := a.flush()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.under = time.Time{}
+	a.mending.rooted = a.mending.rooted || err == nil
 	if err != nil {
 		a.log.Error("the audit log could not be synced: a power failure would lose its last lines", zap.Error(err))
-	} else {
-		a.rooted = true
 	}
 }
 
@@ -107,9 +109,9 @@ const (
 func (a *audit) secure(lines []*line) {
 	now := time.Now()
 	a.mu.Lock()
-	soon := a.rooted && now.Sub(a.oldest(now)) < syncLate
+	soon := now.Sub(a.oldest(now)) < syncLate
 	for _, l := range lines {
-		soon = soon && l.mendable(now)
+		soon = a.mending.covers(l.rec, now) && soon
 	}
 	if soon && a.due == nil && !a.first.IsZero() {
 		a.due = time.AfterFunc(syncEvery, a.sync)
@@ -161,11 +163,6 @@ func (a *audit) newLine(r *Record) *line {
 	return &line{log: a, key: auditKey{r.ID, r.Serial}, rec: r}
 }
 
-// mendable tells whether the next process would see that the line is not there.
-func (l *line) mendable(now time.Time) bool {
-	return l.rec.row != 0 && now.Sub(l.rec.Created) < mendable
-}
-
 func (r *Record) auditLine() AuditLine {
 	return AuditLine{
 		Time: r.Updated.Format(time.RFC3339Nano), Serial: r.Serial, Subject: r.Subject, NotAfter: r.NotAfter.Format(time.RFC3339Nano),
@@ -207,6 +204,9 @@ func (a *audit) write(lines ...*line) error {
 	if n > 0 {
 		if a.first.IsZero() {
 			a.first = time.Now()
+		}
+		if f, ok := a.w.(*AuditFile); ok && f.regular {
+			a.mending.grown(f, n, missing[0].rec)
 		}
 		a.torn = text[n-1] != '\n'
 	}

@@ -3,7 +3,10 @@ package store
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
+	"time"
 
 	"github.com/onlineca/onlineca/ra/fault"
 )
@@ -12,7 +15,8 @@ import (
 // wrote last.
 type AuditFile struct {
 	*os.File
-	regular bool // it can be synced and read
+	regular bool         // it can be synced and read
+	flush   func() error // puts it on the disk
 	last    map[auditKey]bool
 }
 
@@ -30,7 +34,7 @@ func OpenAudit(path string) (*AuditFile, error) {
 	if err != nil {
 		return nil, fault.New(fault.DiskFull, "open the audit log", err)
 	}
-	a := &AuditFile{File: f, last: map[auditKey]bool{}}
+	a := &AuditFile{File: f, flush: f.Sync, last: map[auditKey]bool{}}
 	if err := a.readTail(); err != nil {
 		_ = f.Close() // err says what is wrong
 		return nil, fault.New(fault.DiskFull, "open the audit log", err)
@@ -55,7 +59,7 @@ func (a *AuditFile) readTail() error {
 	}
 	for text := range bytes.Lines(tail) {
 		var l AuditLine
-		if json.Unmarshal(text, &l) == nil { // the first and the last may be half a line
+		if json.Unmarshal(text, &l) == nil && l.Record != "" { // the first and the last may be half a line
 			a.last[auditKey{l.Record, l.Serial}] = true
 		}
 	}
@@ -88,7 +92,7 @@ func (a *AuditFile) backwards(each func(AuditLine) (more bool)) error {
 				break
 			}
 			var l AuditLine
-			if json.Unmarshal(text[head:], &l) == nil && !each(l) {
+			if json.Unmarshal(text[head:], &l) == nil && l.Record != "" && !each(l) {
 				return nil
 			}
 			text = text[:head]
@@ -99,4 +103,24 @@ func (a *AuditFile) backwards(each func(AuditLine) (more bool)) error {
 		rest = text
 	}
 	return nil
+}
+
+// since is what the first line says, as far as one is near the beginning, zero if
+// there is none.
+func (a *AuditFile) since() (time.Time, error) {
+	head := make([]byte, auditTail)
+	n, err := a.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return time.Time{}, err
+	}
+	for text := range bytes.Lines(head[:n]) {
+		var l AuditLine
+		if json.Unmarshal(text, &l) != nil || l.Record == "" {
+			continue
+		}
+		if t, err := time.Parse(time.RFC3339Nano, l.Time); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, nil
 }

@@ -83,7 +83,8 @@ type Config struct {
 	// means 30 seconds.
 	Lease time.Duration
 
-	// Audit gets a line for each certificate: see [OpenAudit]. It may be nil.
+	// Audit gets a line for each certificate in the store: see [OpenAudit]. It
+	// may be nil.
 	Audit io.Writer
 	// Logger may be nil.
 	Logger *zap.Logger

@@ -204,7 +204,7 @@ func (r *Record) issue(reqID int, cert *x509.Certificate) {
 
 // columns are those of the table, in the order of [Store.values] and [scan].
 var columns = []string{
-	"id", "authority", "request_key", "is_current", "csr", "subject", "operation", "label", "template",
+	"id", "authority", "short_key", "is_current", "csr", "subject", "operation", "label", "template",
 	"client_name", "client_method", "client_addr", "state", "attempts", "req_id", "after_req_id",
 	"certificate", "serial", "not_after", "code", "message",
 	"created_at", "submitted_at", "updated_at", "next_at", "tries", "lease_owner", "lease_until", "audited",
@@ -218,7 +218,7 @@ var (
 	// saveOutcome leaves alone what a request was when it came.
 	saveOutcome = "UPDATE requests SET " + strings.Join(outcomeColumns, " = ?, ") + " = ? " +
 		"WHERE id = ? AND (lease_owner = ? OR (state <> 'issued' AND ? = 'issued'))"
-	selectCurrent = selectRecord + "WHERE request_key = ? AND is_current = 1"
+	selectCurrent = selectRecord + "WHERE short_key = ? AND is_current = 1"
 	selectHighest = "SELECT COALESCE(MAX(req_id), 0) FROM requests WHERE authority = ? AND req_id > 0"
 )
 
@@ -272,7 +272,7 @@ var insertFirst = "INSERT INTO requests (" + strings.Join(freshColumns, ", ") + 
 // freshColumns are those that differ, in the order of [Store.fresh], which appends
 // their values to a list.
 var freshColumns = []string{
-	"id", "authority", "request_key", "csr", "subject", "operation", "label", "template",
+	"id", "authority", "short_key", "csr", "subject", "operation", "label", "template",
 	"client_name", "client_method", "client_addr", "after_req_id",
 	"created_at", "submitted_at", "updated_at", "lease_owner", "lease_until",
 }

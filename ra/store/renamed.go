@@ -63,8 +63,8 @@ func (s *Store) rename(ctx context.Context, tx *sql.Tx, rec Record, to string) e
 	if err != nil {
 		return fmt.Errorf("record %s: %w", rec.ID, err)
 	}
-	_, err = tx.ExecContext(ctx, s.bind(`UPDATE requests SET authority = ?, request_key = ?,
-		is_current = CASE WHEN EXISTS (SELECT 1 FROM requests o WHERE o.request_key = ? AND o.is_current = 1 AND o.id <> ?) THEN 0 ELSE 1 END
+	_, err = tx.ExecContext(ctx, s.bind(`UPDATE requests SET authority = ?, short_key = ?,
+		is_current = CASE WHEN EXISTS (SELECT 1 FROM requests o WHERE o.short_key = ? AND o.is_current = 1 AND o.id <> ?) THEN 0 ELSE 1 END
 		WHERE id = ? AND authority = ?`), to, key, key, rec.ID, rec.ID, rec.Authority)
 	return err
 }

@@ -47,7 +47,7 @@ func (f *flight) submit() (landing bool) {
 	}
 	d.save(f.ctx, f.rec)
 	f.rec.LeaseOwner, f.rec.LeaseUntil = "", time.Time{}
-	if f.rec.State == Unknown && f.ctx.Err() == nil && !errors.Is(work.Err(), context.DeadlineExceeded) {
+	if f.rec.State == Unknown && f.ctx.Err() == nil && time.Now().Before(f.limit) {
 		return false
 	}
 	if err == nil && f.rec.State == Pending {

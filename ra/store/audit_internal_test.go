@@ -2,15 +2,11 @@ package store
 
 import (
 	"bytes"
-	"context"
-	"crypto/x509"
 	"encoding/json"
 	"syscall"
 	"testing"
 
 	"go.uber.org/zap"
-
-	"github.com/onlineca/onlineca/ra"
 )
 
 // A certificate that the database did not take comes again; its line does not.
@@ -85,11 +81,4 @@ func TestLinesThatAreWrittenTogether(t *testing.T) {
 			t.Errorf("room for %d bytes at first: %v\n%s", room, seen, out.Bytes())
 		}
 	}
-}
-
-type nobody struct{}
-
-func (nobody) Enroll(context.Context, ra.Request) (ra.Result, error) { return ra.Result{}, errClosed }
-func (nobody) Fetch(context.Context, int, *x509.CertificateRequest) (ra.Result, error) {
-	return ra.Result{}, errClosed
 }

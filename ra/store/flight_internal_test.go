@@ -3,8 +3,10 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -111,6 +113,25 @@ func TestClaimIsLostToOneWhoHasTheCertificate(t *testing.T) {
 		})
 		if err != nil || res.State != ra.Issued || res.ReqID != 5 {
 			t.Errorf("%+v, %v", res, err)
+		}
+	})
+}
+
+// The claim is lost, and the enroller comes back when the time is up as well: the
+// client is told to come back, not that the database is at fault.
+func TestClaimIsLostUntilTheTimeIsUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := opened(t, filepath.Join(t.TempDir(), "requests.db"))
+		_, rec, err := flown(t, s, Config{Lease: time.Second, SubmitTimeout: time.Minute, Patience: time.Hour}, func(ctx context.Context) error {
+			if _, err := s.change(context.WithoutCancel(ctx), "UPDATE requests SET lease_owner = 'another'"); err != nil {
+				t.Error(err)
+			}
+			<-ctx.Done()
+			time.Sleep(2 * time.Minute)
+			return fault.New(fault.OutcomeUnknown, "submit", ctx.Err())
+		})
+		if !errors.Is(err, fault.InProgress) || !strings.Contains(err.Error(), errClaimLost.Error()) {
+			t.Errorf("%+v, %v", rec, err)
 		}
 	})
 }

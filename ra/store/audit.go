@@ -82,7 +82,7 @@ func (a *audit) sync() {
 		a.due = nil
 	}
 	a.under, a.first = a.first, time.Time{}
-	due := !a.under.IsZero()
+	due, since := !a.under.IsZero(), a.mending.since
 	a.mu.Unlock()
 	if !due {
 		return
@@ -91,9 +91,11 @@ func (a *audit) sync() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.under = time.Time{}
-	a.mending.rooted = a.mending.rooted || err == nil
-	if err != nil {
+	switch {
+	case err != nil:
 		a.log.Error("the audit log could not be synced: a power failure would lose its last lines", zap.Error(err))
+	case since.Equal(a.mending.since): // or it has been truncated meanwhile
+		a.mending.rooted = true
 	}
 }
 

@@ -58,8 +58,7 @@ func (a *AuditFile) readTail() error {
 		return err
 	}
 	for text := range bytes.Lines(tail) {
-		var l AuditLine
-		if json.Unmarshal(text, &l) == nil && l.Record != "" { // the first and the last may be half a line
+		if l, ok := lineIn(text); ok { // the first and the last may be half a line
 			a.last[auditKey{l.Record, l.Serial}] = true
 		}
 	}
@@ -68,6 +67,14 @@ func (a *AuditFile) readTail() error {
 	}
 	_, err = a.WriteString("\n")
 	return err
+}
+
+// lineIn reads a line, if it is a whole one of ours.
+func lineIn(text []byte) (l AuditLine, ok bool) {
+	if json.Unmarshal(text, &l) != nil || l.Record == "" {
+		return AuditLine{}, false
+	}
+	return l, true
 }
 
 // backwards reads the file from its last line to its first, as long as each says
@@ -91,8 +98,7 @@ func (a *AuditFile) backwards(each func(AuditLine) (more bool)) error {
 			if head == 0 && start > 0 {
 				break
 			}
-			var l AuditLine
-			if json.Unmarshal(text[head:], &l) == nil && l.Record != "" && !each(l) {
+			if l, ok := lineIn(text[head:]); ok && !each(l) {
 				return nil
 			}
 			text = text[:head]
@@ -114,10 +120,7 @@ func (a *AuditFile) since() (time.Time, error) {
 		return time.Time{}, err
 	}
 	for text := range bytes.Lines(head[:n]) {
-		var l AuditLine
-		if json.Unmarshal(text, &l) != nil || l.Record == "" {
-			continue
-		}
+		l, _ := lineIn(text)
 		if t, err := time.Parse(time.RFC3339Nano, l.Time); err == nil {
 			return t, nil
 		}

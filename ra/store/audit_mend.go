@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/google/uuid"
@@ -45,8 +44,11 @@ func (m *mending) covers(r *Record, now time.Time) bool {
 // grown notes that a log has n bytes more, from a certificate's line on. A log that
 // is not as long as it would be has been truncated, and begins with this line.
 func (m *mending) grown(f *AuditFile, n int, r *Record) {
-	end, err := f.Seek(0, io.SeekCurrent) // appending moves it to the end
-	if err != nil || end < m.end+int64(n) || m.since.IsZero() {
+	end := int64(0)
+	if info, err := f.Stat(); err == nil {
+		end = info.Size()
+	}
+	if end < m.end+int64(n) || m.since.IsZero() {
 		m.rooted, m.since = false, r.Updated
 	}
 	m.end = end
